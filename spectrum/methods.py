@@ -1,0 +1,113 @@
+"""Methods by name: a forecaster and the family of schedules that goes with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from spectrum.errors import UsageError
+from spectrum.forecast import (
+    AffineRidge,
+    ChebyshevRidge,
+    Extrapolation,
+    Forecaster,
+    Hold,
+    TaylorSeer,
+)
+from spectrum.schedule import Family, Plan, plan
+
+DEFAULT_METHOD = "spectrum"
+
+
+@dataclass(frozen=True)
+class Method:
+    """How to forecast, and how the planner spends the computed steps."""
+
+    name: str
+    summary: str
+    forecaster: Forecaster
+    family: Family
+    warmup: int
+    protect_last: int
+
+    def plan(self, num_steps: int, speedup: float) -> Plan:
+        """See `spectrum.schedule.plan`, which raises for a speedup that can't be had."""
+        return plan(
+            num_steps, speedup, self.family, warmup=self.warmup, protect_last=self.protect_last
+        )
+
+
+_ALL = (
+    Method(
+        "spectrum",
+        "first-order extrapolation between evenly spaced computed steps, the last one computed",
+        Extrapolation(order=1),
+        "even",
+        warmup=2,
+        protect_last=1,
+    ),
+    Method(
+        "published",
+        "the paper: Chebyshev ridge, five warm-up steps, growing windows, no protected end",
+        ChebyshevRidge(axis=50),
+        "window",
+        warmup=5,
+        protect_last=0,
+    ),
+    Method(
+        "affine",
+        "the paper's schedule and ridge, but weights that sum to 1 and a computed last step",
+        AffineRidge(),
+        "window",
+        warmup=5,
+        protect_last=1,
+    ),
+    Method(
+        "taylor1",
+        "TaylorSeer of order 1 on evenly spaced computed steps",
+        TaylorSeer(order=1),
+        "even",
+        warmup=1,
+        protect_last=0,
+    ),
+    Method(
+        "taylor2",
+        "TaylorSeer of order 2 on evenly spaced computed steps",
+        TaylorSeer(order=2),
+        "even",
+        warmup=1,
+        protect_last=0,
+    ),
+    Method(
+        "hold",
+        "repeat the newest computed feature on evenly spaced computed steps",
+        Hold(),
+        "even",
+        warmup=1,
+        protect_last=1,
+    ),
+)
+
+METHODS = {method.name: method for method in _ALL}
+
+
+def get_method(name: str, blend: float | None = None) -> Method:
+    """The method of that name; `blend` is the ridge's share against first-order extrapolation.
+
+    Raises UsageError for an unknown name, and for a blend where there is no ridge to blend.
+    """
+    method = METHODS.get(name)
+    if method is None:
+        nearest = get_close_matches(name, METHODS, n=1, cutoff=0)[0]
+        raise UsageError(
+            f"no method {name!r}; did you mean {nearest!r}? There are: {', '.join(METHODS)}"
+        )
+    if blend is None:
+        return method
+    if not isinstance(method.forecaster, ChebyshevRidge):
+        raise UsageError(
+            f"method {name!r} has no ridge to blend; blend goes with 'published' and 'affine'"
+        )
+    if not 0 <= blend <= 1:
+        raise UsageError(f"blend is a share between 0 and 1, not {blend:g}")
+    return replace(method, forecaster=replace(method.forecaster, blend=blend))

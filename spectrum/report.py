@@ -1,0 +1,67 @@
+"""What a run did: one record a step, and the figures that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Step:
+    """One solver step that has ended.
+
+    `error` is, for a computed step with at least two computed before it, the relative error
+    ‖forecast − feature‖ / ‖feature‖ that the forecast would have made there (the largest of the
+    guidance branches): how far to trust the steps that were forecast. `note` says why a step that
+    the plan would have forecast was computed.
+    """
+
+    index: int
+    computed: bool
+    seconds: float
+    error: float | None = None
+    note: str | None = None
+
+
+@dataclass
+class Report:
+    """One run of the pipeline under the cache."""
+
+    num_steps: int
+    planned_steps: Sequence[int]
+    steps: list[Step] = field(default_factory=list)
+    stored_bytes: int = 0  # all branches together, at their fullest
+
+    @property
+    def computed_steps(self) -> list[int]:
+        return [step.index for step in self.steps if step.computed]
+
+    @property
+    def forecast_steps(self) -> list[int]:
+        return [step.index for step in self.steps if not step.computed]
+
+    @property
+    def notes(self) -> list[str]:
+        """What did not go as planned, a sentence each."""
+        return [f"step {step.index}: {step.note}" for step in self.steps if step.note]
+
+    @property
+    def finished(self) -> bool:
+        return len(self.steps) >= self.num_steps
+
+    @property
+    def denoise_seconds(self) -> float:
+        return sum(step.seconds for step in self.steps)
+
+    @property
+    def planned_speedup(self) -> float:
+        """Steps over planned computed steps: what it would be if forecasts took no time."""
+        return self.num_steps / len(self.planned_steps)
+
+    @property
+    def measured_speedup(self) -> float | None:
+        """Mean computed step × steps, over the time all steps took; None before the first."""
+        computed = [step.seconds for step in self.steps if step.computed]
+        if not computed or not self.denoise_seconds:
+            return None
+        return sum(computed) / len(computed) * len(self.steps) / self.denoise_seconds

@@ -1,0 +1,23 @@
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the hub
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # two threads on a busy machine can be a hundred times slower
+
+
+@pytest.fixture(scope="session")
+def flux():
+    from tests.tiny import tiny_flux
+
+    return tiny_flux()
+
+
+@pytest.fixture(scope="session")
+def wan():
+    from tests.tiny import tiny_wan
+
+    return tiny_wan()
