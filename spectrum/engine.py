@@ -60,13 +60,6 @@ class _Run:
         """Whether a step is computed by plan (as is one that the plan does not know)."""
         return step in self.plan.computed_steps or step >= self.plan.num_steps
 
-    @property
-    def last_forecast(self) -> int:
-        """The last step that is not planned to be computed; -1 if there is none. Features of
-        computed steps after it need not be stored."""
-        steps = range(self.plan.num_steps)
-        return max((s for s in steps if not self.is_planned(s)), default=-1)
-
 
 @dataclass
 class _Call:
@@ -264,7 +257,7 @@ class SpectralCache:
         self._call = call = _Call(branch, self._forecast(run, branch))
         if call.forecast is None:
             run.computed = True
-            if self._anatomy is None and run.step < run.last_forecast:
+            if self._anatomy is None and run.step < run.plan.last_forecast:
                 call.tracer = Tracer(denoiser)
         elif self._anatomy is not None:
             for name in self._anatomy.block_lists:
@@ -327,11 +320,10 @@ class SpectralCache:
             miss = self._weighted_sum(run, history).sub_(feature)
             size = torch.linalg.vector_norm(feature, dtype=torch.float32)
             run.errors.append(torch.linalg.vector_norm(miss) / size)
-        if run.step > run.last_forecast:
+        if run.step > run.plan.last_forecast:
             return
         if history is None:
-            stored = sum(s < run.last_forecast for s in run.plan.computed_steps)
-            capacity = min(stored, self._forecaster.keeps or stored)
+            capacity = run.plan.features_kept(self._forecaster.keeps)
             history = FeatureHistory(capacity, _storage_dtype(self._denoiser, feature))
             run.branches[branch] = history
         history.append(run.step, feature)

@@ -107,6 +107,20 @@ class Plan:
         """Steps over computed steps: the speedup if a forecast step took no time."""
         return self.num_steps / len(self.computed_steps)
 
+    @property
+    def forecast_steps(self) -> list[int]:
+        return [step for step in range(self.num_steps) if step not in self.computed_steps]
+
+    @property
+    def last_forecast(self) -> int:
+        """The last forecast step; -1 if there is none. What is computed later is not stored."""
+        return max(self.forecast_steps, default=-1)
+
+    def features_kept(self, keeps: int | None) -> int:
+        """How many features have to be held at once for a forecaster that looks at `keeps`."""
+        stored = sum(step < self.last_forecast for step in self.computed_steps)
+        return stored if keeps is None else min(stored, keeps)
+
 
 def plan(
     num_steps: int,
