@@ -26,7 +26,7 @@ from spectrum.errors import SpectrumError, UsageError
 from spectrum.forecast import Forecaster
 from spectrum.history import FeatureHistory
 from spectrum.locate import Anatomy, Tracer, first_tensor
-from spectrum.methods import DEFAULT_METHOD, get_method
+from spectrum.methods import DEFAULT_METHOD, Method, get_method
 from spectrum.report import Report, Step
 from spectrum.schedule import Plan, Schedule, make_plan
 
@@ -80,7 +80,7 @@ class SpectralCache:
     Args:
         pipe: a diffusers pipeline with one denoiser (`transformer` or `unet`).
         speedup: steps over computed steps, at the least. The default of 3.5 computes 14 of 50.
-        method: a name of `spectrum.methods`; "published" is exactly the paper's.
+        method: of `spectrum.methods`, or its name; "published" is exactly the paper's.
         blend: for "published" and "affine", the share of the ridge against linear extrapolation.
         forecaster: instead of the method's, anything with `weights` and `keeps`.
         schedule: instead of a plan for `speedup`, anything with `computed_steps(num_steps)`.
@@ -96,7 +96,7 @@ class SpectralCache:
         pipe: Any,
         speedup: float | None = None,
         *,
-        method: str = DEFAULT_METHOD,
+        method: str | Method = DEFAULT_METHOD,
         blend: float | None = None,
         forecaster: Forecaster | None = None,
         schedule: Schedule | None = None,
@@ -104,11 +104,11 @@ class SpectralCache:
     ) -> None:
         if speedup is not None and schedule is not None:
             raise UsageError("give a speedup or a schedule, not both: either decides the plan")
-        if blend is not None and forecaster is not None:
+        if blend is not None and (forecaster is not None or not isinstance(method, str)):
             raise UsageError("blend goes with a method by name; a forecaster has its own")
         self.reports: list[Report] = []
         self._pipe = pipe
-        self._method = get_method(method, blend)
+        self._method = get_method(method, blend) if isinstance(method, str) else method
         self._forecaster = forecaster or self._method.forecaster
         self._speedup = 3.5 if speedup is None else speedup
         self._schedule = schedule

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectrum.errors import SpectrumError, UsageError
-from spectrum.presets import Dtype, Preset
+from spectrum.preset import Dtype, Preset
 
 if TYPE_CHECKING:
     import torch

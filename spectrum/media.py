@@ -25,7 +25,8 @@ PNG_KEY = "spectrum"
 
 def to_uint8(pictures: NDArray[np.floating[Any]]) -> Frames:
     """From [0, 1] to [0, 255], rounded.  # any shape"""
-    return (np.clip(pictures, 0.0, 1.0) * 255.0).round().astype(np.uint8)
+    frames: Frames = (np.clip(pictures, 0.0, 1.0) * 255.0).round().astype(np.uint8)
+    return frames
 
 
 def write_png(path: Path, picture: Frames, metadata: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from spectrum.errors import UsageError
 from spectrum.methods import Method, get_method
-from spectrum.presets import Preset
+from spectrum.preset import Preset
 from spectrum.schedule import Plan
 
 

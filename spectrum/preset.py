@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -80,7 +80,7 @@ class Feature(_Strict):
 
 
 class Preset(_Strict):
-    """What Spectrum knows of a model. `weights` is a hub id, or `embedded` for the package's own."""
+    """What Spectrum knows of a model. `weights` is a hub id, or `embedded`: inside the package."""
 
     summary: str
     pipeline: str
@@ -124,6 +124,14 @@ class Preset(_Strict):
         depth = (frames - 1) // self.feature.frames_per_token + 1
         tokens = (width // patch) * (height // patch) * depth
         return tokens * self.feature.channels * BYTES[dtype]
+
+
+def check_dtype(name: str) -> Dtype:
+    """The name as a dtype. Raises UsageError for any other than the three."""
+    for dtype in get_args(Dtype):
+        if dtype == name:
+            return cast(Dtype, dtype)
+    raise UsageError(f"no dtype {name!r}; there are {', '.join(get_args(Dtype))}")
 
 
 def preset_folders() -> list[Path]:

@@ -1,0 +1,1 @@
+"""The presets that ship with Spectrum, one YAML a model; installed as `spectrum.presets`."""

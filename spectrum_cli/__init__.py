@@ -1,0 +1,1 @@
+"""The `spectrum` command: flags into library calls, events into what people see."""

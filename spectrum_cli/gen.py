@@ -1,0 +1,222 @@
+"""`spectrum gen`: a prompt in, a PNG or MP4 out."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spectrum_cli.options import Json, Method, Model, Speedup, Steps
+from spectrum_cli.output import emit, emit_json, human_seconds, say
+
+if TYPE_CHECKING:
+    from spectrum.generate import Generation
+    from spectrum.request import Request
+    from spectrum_cli.paths import Target
+
+SEEDS = 2**32
+
+
+def gen(
+    prompt: Annotated[str, typer.Argument(help="What to show; - reads it from standard input.")],
+    model: Model = "demo-image",
+    speedup: Speedup = None,
+    steps: Steps = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=SEEDS - 1, help="Of the noise; random, and reported, if not given."
+        ),
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Length of a video.")] = None,
+    fps: Annotated[int | None, typer.Option(help="Frames a second of a video.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What not to show.")] = None,
+    method: Method = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="File (.png, .mp4) or existing folder.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder to load the model from instead of the hub.")
+    ] = None,
+    num_images: Annotated[
+        int, typer.Option("--num-images", "-n", min=1, help="How many, with consecutive seeds.")
+    ] = 1,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Generate an image or a video; most of its steps are forecast, not computed."""
+    from spectrum.preset import check_dtype, find_preset
+    from spectrum.request import resolve
+    from spectrum_cli.paths import targets
+
+    began = time.perf_counter()
+    request = resolve(
+        find_preset(model), _read_prompt(prompt),
+        negative_prompt=negative_prompt, width=width, height=height, frames=frames, fps=fps,
+        steps=steps, guidance=guidance, speedup=speedup, method=method,
+    )  # fmt: skip
+    first = random.randrange(SEEDS) if seed is None else seed
+    seeds = [(first + k) % SEEDS for k in range(num_images)]
+    files = targets(request, seeds, output, force)
+    loader = _Loader(request, device, check_dtype(dtype or request.preset.dtype), weights)
+    if not quiet:
+        _hint(request)
+    made = []
+    for seed_, file in zip(seeds, files, strict=True):
+        made.append(_make(loader, seed_, file, quiet))
+        if not as_json:
+            emit(str(file.path))
+    total = time.perf_counter() - began
+    if as_json:
+        emit_json(_document(loader, seeds, files, made, total))
+    if not quiet:
+        _summary(request, seeds, files, made, total)
+
+
+class _Loader:
+    """The model of all images of one command, loaded when the first needs it."""
+
+    def __init__(self, request: Request, device: str, dtype: Any, weights: Path | None) -> None:
+        self.request, self.dtype = request, dtype
+        self.seconds = 0.0
+        self.pipe: Any = None
+        self.device: Any = None
+        self._device_name, self._weights = device, weights
+
+    def load(self) -> None:
+        began = time.perf_counter()
+        from spectrum_cli.noise import silence
+
+        silence()
+        from spectrum.loading import choose_device, load_pipeline
+
+        self.device = choose_device(self._device_name)
+        self.pipe = load_pipeline(
+            self.request.preset, self.device, dtype=self.dtype, weights=self._weights
+        )
+        self.seconds = time.perf_counter() - began
+
+
+def _make(loader: _Loader, seed: int, file: Target, quiet: bool) -> Generation:
+    """One image or video, from noise to disk, under one progress display."""
+    from spectrum_cli.progress import Progress
+
+    request = loader.request
+    with Progress(f"{request.preset.name}  {request.prompt}  seed {seed}", quiet) as progress:
+        if loader.pipe is None:
+            progress.stage("load")
+            loader.load()
+        from spectrum.generate import generate, metadata
+
+        progress.stage("encode")
+        made = generate(loader.pipe, request, seed, progress.on_step)
+        progress.stage("write")
+        _write(file, made, request, metadata(
+            request, seed, made.report, str(loader.device), loader.dtype
+        ))  # fmt: skip
+    return made
+
+
+def _write(file: Target, made: Generation, request: Request, document: dict[str, Any]) -> None:
+    from spectrum.media import write_frames, write_mp4, write_png
+
+    if file.is_folder:
+        write_frames(file.path, made.frames, document)
+    elif file.path.suffix.lower() == ".mp4":
+        assert request.fps is not None  # only a video's path ends so
+        write_mp4(file.path, made.frames, request.fps, document)
+    else:
+        write_png(file.path, made.frames[0], document)
+
+
+def _read_prompt(prompt: str) -> str:
+    return " ".join(sys.stdin.read().split()) if prompt == "-" else prompt
+
+
+def _hint(request: Request) -> None:
+    from spectrum.request import unknown_words
+
+    if words := unknown_words(request.preset, request.prompt):
+        name, example = request.preset.name, request.preset.example
+        say(f'hint: {name} does not know {", ".join(words)}; it understands, say, "{example}"')
+
+
+def _document(
+    loader: _Loader, seeds: list[int], files: list[Target], made: list[Generation], total: float
+) -> dict[str, Any]:
+    """The object that --json prints. Seconds are sums over all images."""
+    from spectrum import __version__
+    from spectrum.generate import peak_memory_bytes
+
+    request, report = loader.request, made[0].report
+    measured = [m.report.measured_speedup or 1.0 for m in made]
+    return {
+        "outputs": [str(file.path) for file in files],
+        "model": request.preset.name,
+        "prompt": request.prompt,
+        "seeds": seeds,
+        "steps": request.steps,
+        "computed_steps": report.computed_steps,
+        "forecast_steps": report.forecast_steps,
+        "forecast_errors": {str(s.index): s.error for s in report.steps if s.error is not None},
+        "notes": [note for m in made for note in m.report.notes],
+        "speedup": {
+            "requested": request.speedup,
+            "planned": report.planned_speedup,
+            "denoise_measured": sum(measured) / len(measured),
+        },
+        "seconds": {
+            "load": loader.seconds,
+            "encode": sum(m.encode_seconds for m in made),
+            "denoise": sum(m.denoise_seconds for m in made),
+            "decode": sum(m.decode_seconds for m in made),
+            "total": total,
+        },
+        "peak_memory_bytes": peak_memory_bytes(loader.device),
+        "version": __version__,
+    }
+
+
+def _summary(
+    request: Request, seeds: list[int], files: list[Target], made: list[Generation], total: float
+) -> None:
+    size = f"{request.width}×{request.height}"
+    if request.fps:
+        size += f", {request.frames} frames at {request.fps} fps"
+    for seed, file, one in zip(seeds, files, made, strict=True):
+        if file.path != file.asked:
+            say(f"{file.asked.name} exists already and was kept; --force overwrites it")
+        report = one.report
+        say(f"wrote {file.path}  ({size}, seed {seed})", style="bold")
+        for note in report.notes:
+            say(f"note: {note}")
+        say(
+            f"{len(report.computed_steps)} of {report.num_steps} steps computed,"
+            f" {len(report.forecast_steps)} forecast;"
+            f" denoised in {human_seconds(one.denoise_seconds)}"
+        )
+        if report.forecast_steps:
+            say(
+                f"speedup of denoising: {report.planned_speedup:.2f}× planned,"
+                f" {report.measured_speedup or 1:.2f}× measured{_errors(one)}"
+            )
+    say(f"{human_seconds(total)} in all")
+
+
+def _errors(made: Generation) -> str:
+    errors = [step.error for step in made.report.steps if step.error is not None]
+    if not errors:
+        return ""
+    return f"; forecasts off by {100 * sum(errors) / len(errors):.1f} % where checked"

@@ -1,0 +1,94 @@
+"""The command line's entry: the commands, and every error as one line and an exit code.
+
+2 for wrong usage, 1 for a failure, 130 for an interrupt.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from spectrum.errors import SpectrumError, UsageError
+from spectrum_cli import models
+from spectrum_cli.gen import gen
+from spectrum_cli.output import emit, error
+from spectrum_cli.plan import plan
+from spectrum_cli.show import show
+
+app = typer.Typer(
+    help="Images and videos from diffusion transformers, several times faster: most solver steps"
+    " are forecast, not computed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(gen)
+app.command()(plan)
+app.add_typer(models.app, name="models")
+app.command()(show)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from spectrum import __version__
+
+        emit(f"spectrum {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that files are cleaned up
+    sys.exit(run())
+
+
+def run() -> int:
+    """Run the command of `sys.argv`; the exit code."""
+    try:
+        code = app(standalone_mode=False, prog_name="spectrum")
+    except UsageError as problem:
+        error(str(problem))
+        return 2
+    except SpectrumError as problem:
+        error(str(problem))
+        return 1
+    except TyperException as problem:
+        context = getattr(problem, "ctx", None)
+        command = context.command_path if context else "spectrum"
+        error(f"{problem.format_message().rstrip('.')}; `{command} --help` lists all options")
+        return 2
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as problem:
+        if os.environ.get("SPECTRUM_DEBUG"):
+            raise
+        error(f"{_reason(problem)}; SPECTRUM_DEBUG=1 shows where it happened")
+        return 1
+    if code == 130:
+        error("interrupted; the file under way was not written")
+    return int(code or 0)
+
+
+def _reason(problem: Exception) -> str:
+    """A line for what can go wrong anywhere: memory, disk, or a defect of ours."""
+    if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
+        return "out of memory: try a smaller --width and --height, or fewer --frames"
+    if isinstance(problem, OSError):
+        return f"{problem.filename or 'file'}: {problem.strerror or problem}"
+    return f"{type(problem).__name__}: {problem}"

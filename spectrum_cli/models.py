@@ -1,0 +1,74 @@
+"""`spectrum models`: what there is, and whether its weights are here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spectrum_cli.options import Json, complete_model
+from spectrum_cli.output import emit, emit_json
+
+if TYPE_CHECKING:
+    from spectrum.preset import Preset
+
+app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
+
+
+@app.callback()
+def models(context: typer.Context, as_json: Json = False) -> None:
+    """List the models: pipeline, size, defaults, and whether the weights are on this machine."""
+    if context.invoked_subcommand is not None:
+        return
+    from spectrum.preset import preset_paths, read_preset
+
+    rows = [_row(read_preset(path)) for path in preset_paths().values()]
+    if as_json:
+        emit_json({"models": rows})
+        return
+    table = [["MODEL", "PIPELINE", "SIZE", "STEPS", "SPEEDUP", "METHOD", "WEIGHTS"]]
+    for row in rows:
+        here = "here" if row["on_this_machine"] else f"not here: {row['weights']}"
+        table.append(
+            [row["name"], row["pipeline"], row["size"], str(row["steps"]),
+             f"{row['speedup']:g}", row["method"], here]
+        )  # fmt: skip
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    for line in table:
+        emit(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(autocompletion=complete_model, help="Of a model.")],
+) -> None:
+    """Print a model's preset as YAML, to read or to start your own from."""
+    from spectrum.preset import find_preset
+
+    preset = find_preset(name)
+    emit(f"# {preset.path}")
+    emit(preset.path.read_text(encoding="utf-8").rstrip())
+
+
+def _row(preset: Preset) -> dict[str, Any]:
+    from spectrum.loading import on_this_machine
+
+    size = f"{preset.size.width}×{preset.size.height}"
+    if preset.video:
+        size += f"×{preset.video.frames}"
+    return {
+        "name": preset.name,
+        "summary": preset.summary,
+        "pipeline": preset.pipeline,
+        "media": preset.media,
+        "size": size,
+        "steps": preset.steps,
+        "guidance": preset.guidance.scale,
+        "speedup": preset.cache.speedup,
+        "method": preset.cache.method,
+        "weights": preset.weights,
+        "on_this_machine": on_this_machine(preset),
+        "preset": str(preset.path),
+    }

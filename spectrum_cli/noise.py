@@ -1,0 +1,32 @@
+"""Other libraries' chatter, kept off a user's screen."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+from spectrum_cli.output import say
+
+
+def silence() -> None:
+    """To be called before diffusers and transformers are imported.
+
+    Progress bars and warnings of theirs are turned off, but for diffusers' own warnings on a
+    prompt or a value that it changed: those are passed on, a line each.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.simplefilter("ignore")
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
+    diffusers_logging.disable_default_handler()
+    logging.getLogger("diffusers").addHandler(_PassOn(logging.WARNING))
+
+
+class _PassOn(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"diffusers: {' '.join(record.getMessage().split())}", style="dim")

@@ -1,0 +1,110 @@
+"""`spectrum plan`: which steps would be computed, without loading any weights."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spectrum_cli.options import Json, Method, Model, Speedup, Steps
+from spectrum_cli.output import emit, emit_json, human_bytes
+
+if TYPE_CHECKING:
+    from spectrum.request import Request
+    from spectrum.schedule import Plan
+
+
+def plan(
+    model: Model = "demo-image",
+    steps: Steps = None,
+    speedup: Speedup = None,
+    method: Method = None,
+    alpha: Annotated[
+        float | None, typer.Option(min=0, help="Growth of the published schedule's windows.")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option(min=1, help="Its first window; 2 if not given.")
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(min=1, help="Steps it computes at the start; 5 if not given.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels, for the memory.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels, for the memory.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Of a video, for the memory.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show which steps would be computed and which forecast, and the memory that takes."""
+    from spectrum.errors import UsageError
+    from spectrum.preset import find_preset
+    from spectrum.request import resolve
+    from spectrum.schedule import WindowSchedule, make_plan
+
+    explicit = alpha is not None or window is not None or warmup is not None
+    if explicit and speedup is not None:
+        raise UsageError(
+            "--speedup solves for the schedule that --alpha, --window and --warmup name; give one"
+        )
+    request = resolve(
+        find_preset(model), "plan", steps=steps, speedup=1.0 if explicit else speedup,
+        method=method, width=width, height=height, frames=frames,
+    )  # fmt: skip
+    if explicit:
+        schedule = WindowSchedule(warmup or 5, window or 2, 0.75 if alpha is None else alpha)
+        chosen = make_plan(schedule, request.steps)
+    else:
+        chosen = request.plan
+    document = _document(request, chosen)
+    if as_json:
+        emit_json(document)
+    else:
+        _show(request, chosen, document)
+
+
+def _document(request: Request, plan: Plan) -> dict[str, Any]:
+    kept = plan.features_kept(request.method.forecaster.keeps)
+    preset = request.preset
+    feature = preset.feature_bytes(request.width, request.height, request.frames, preset.dtype)
+    return {
+        "model": preset.name,
+        "steps": plan.num_steps,
+        "method": request.method.name,
+        "schedule": repr(plan.schedule),
+        "computed_steps": list(plan.computed_steps),
+        "forecast_steps": plan.forecast_steps,
+        "ideal_speedup": plan.speedup,
+        "history": {
+            "features": kept,
+            "branches": request.branches,
+            "bytes": kept * feature * request.branches,
+            "dtype": preset.dtype,
+        },
+    }
+
+
+def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
+    from spectrum_cli.progress import marks
+
+    mark = marks(sys.stdout.encoding or "ascii")
+    emit(f"{request.preset.name}, {plan.num_steps} steps, method {request.method.name}")
+    emit("")
+    for start in range(0, plan.num_steps, 50):
+        steps = range(start, min(start + 50, plan.num_steps))
+        emit("".join(f"{s:<5d}" for s in steps if s % 5 == 0).rstrip())
+        emit("".join(mark.computed if s in plan.computed_steps else mark.forecast for s in steps))
+    emit("")
+    numbers = " ".join(map(str, plan.computed_steps))
+    emit(f"{mark.computed} {len(plan.computed_steps)} computed: {numbers}")
+    emit(f"{mark.forecast} {len(plan.forecast_steps)} forecast")
+    emit(f"ideal speedup {plan.speedup:.2f}×")
+    history = document["history"]
+    emit(
+        f"history {human_bytes(history['bytes'])}: {history['features']} features of"
+        f" {history['branches']} guidance {'branch' if history['branches'] == 1 else 'branches'}"
+        f" in {history['dtype']}, at {_size(request)}"
+    )
+
+
+def _size(request: Request) -> str:
+    size = f"{request.width}×{request.height}"
+    return f"{size}×{request.frames}" if request.preset.video else size

@@ -1,0 +1,34 @@
+"""`spectrum show`: what a file says of how it was made."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spectrum_cli.output import emit_json, say
+
+
+def show(
+    file: Annotated[Path, typer.Argument(help="A PNG or MP4 that spectrum wrote.")],
+) -> None:
+    """Print how a file was made, as JSON, and the command that makes it again."""
+    from spectrum.media import read_metadata
+
+    document = read_metadata(file)
+    emit_json(document, indent=2)
+    say(f"again: {command(document)}")
+
+
+def command(document: dict[str, Any]) -> str:
+    """The command line that makes the same file again."""
+
+    words = ["spectrum", "gen", "--model", document["model"]]
+    options = ["speedup", "steps", "seed", "width", "height", "guidance", "method", "dtype"]
+    if document["fps"] is not None:
+        options += ["frames", "fps"]
+    for option in options:
+        words += [f"--{option}", str(document[option])]
+    return shlex.join([*words, document["prompt"]])
