@@ -31,13 +31,13 @@ def to_uint8(pictures: NDArray[np.floating[Any]]) -> Frames:
 
 def write_png(path: Path, picture: Frames, metadata: dict[str, Any]) -> None:
     """Write one picture.  # [H, W, 3]"""
-    from PIL import Image
+    from imageio.v3 import imwrite
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
     info.add_itxt(PNG_KEY, json.dumps(metadata, ensure_ascii=False))
     with _whole(path) as partial:
-        Image.fromarray(picture).save(partial, format="PNG", pnginfo=info)
+        imwrite(partial, picture, extension=".png", pnginfo=info)
 
 
 def write_frames(folder: Path, frames: Frames, metadata: dict[str, Any]) -> None:
@@ -64,36 +64,24 @@ def write_mp4(path: Path, frames: Frames, fps: int, metadata: dict[str, Any]) ->
 
     frames: # [F, H, W, 3]
     """
-    import imageio_ffmpeg
+    from imageio_ffmpeg import get_ffmpeg_exe
 
     height, width = frames.shape[1:3]
     comment = json.dumps(metadata, ensure_ascii=False)
+    source = f"-f rawvideo -pix_fmt rgb24 -video_size {width}x{height} -framerate {fps} -i -"
+    # The tags alone would not do: ffmpeg converts RGB by bt601 unless told.
+    convert = "scale=in_range=full:out_range=tv:out_color_matrix=bt709"
+    encode = "-c:v libx264 -crf 12 -pix_fmt yuv420p -movflags +faststart -f mp4"
+    tags = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
     with _whole(path) as partial:
-        writer = imageio_ffmpeg.write_frames(
-            str(partial),
-            (width, height),
-            fps=fps,
-            codec="libx264",
-            pix_fmt_in="rgb24",
-            pix_fmt_out="yuv420p",
-            macro_block_size=1,  # otherwise the size is rounded to 16
-            quality=None,
-            output_params=[
-                # The tags alone would not do: ffmpeg converts RGB by bt601 unless told.
-                *("-vf", "scale=in_range=full:out_range=tv:out_color_matrix=bt709"),
-                *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
-                *("-color_range", "tv", "-crf", "12", "-movflags", "+faststart", "-f", "mp4"),
-                *("-metadata", f"comment={comment}"),
-            ],
-        )  # fmt: skip
-        try:
-            writer.send(None)
-            for frame in frames:
-                writer.send(np.ascontiguousarray(frame))
-        except OSError as error:
-            raise SpectrumError(f"{path}: ffmpeg could not write it: {error}") from error
-        finally:
-            writer.close()
+        command = [
+            get_ffmpeg_exe(), *["-v", "error", "-nostdin", "-y"], *source.split(), "-vf", convert,
+            *encode.split(), *tags.split(), "-metadata", f"comment={comment}", str(partial),
+        ]  # fmt: skip
+        result = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)
+        if result.returncode:
+            reason = result.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise SpectrumError(f"{path}: ffmpeg could not write it: {' '.join(reason[:1])}")
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -137,9 +125,9 @@ def _png_text(path: Path) -> str | None:
 
 
 def _mp4_comment(path: Path) -> str | None:
-    import imageio_ffmpeg
+    from imageio_ffmpeg import get_ffmpeg_exe
 
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path)]
+    command = [get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", str(path)]
     result = subprocess.run([*command, "-f", "ffmetadata", "-"], capture_output=True, check=False)
     # In ffmetadata, = ; # \ and line ends stand behind a backslash.
     found = re.search(

@@ -109,7 +109,7 @@ class Plan:
 
     @property
     def forecast_steps(self) -> list[int]:
-        return [step for step in range(self.num_steps) if step not in self.computed_steps]
+        return sorted(set(range(self.num_steps)) - set(self.computed_steps))
 
     @property
     def last_forecast(self) -> int:
@@ -118,7 +118,8 @@ class Plan:
 
     def features_kept(self, keeps: int | None) -> int:
         """How many features have to be held at once for a forecaster that looks at `keeps`."""
-        stored = sum(step < self.last_forecast for step in self.computed_steps)
+        last = self.last_forecast
+        stored = sum(step < last for step in self.computed_steps)
         return stored if keeps is None else min(stored, keeps)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -51,6 +52,9 @@ def _root(
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ● gets ?, not an error
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that files are cleaned up
     sys.exit(run())
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from functools import cache
 
 from spectrum_cli.output import say
 
 
+@cache
 def silence() -> None:
     """To be called before diffusers and transformers are imported.
 
@@ -29,4 +31,5 @@ def silence() -> None:
 
 class _PassOn(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        say(f"diffusers: {' '.join(record.getMessage().split())}", style="dim")
+        if not record.name.endswith("pipeline_utils"):  # loading; what fails there is an error
+            say(f"diffusers: {' '.join(record.getMessage().split())}", style="dim")

@@ -89,8 +89,9 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._end_stage()
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._end_stage()
         if self._live is not None:
             self._live.stop()
 

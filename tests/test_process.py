@@ -1,0 +1,121 @@
+"""What only a process of its own can show: start-up, interrupts, pipes, terminals."""
+
+import os
+import pty
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.tiny import tiny_flux
+
+SPECTRUM = [sys.executable, "-m", "spectrum_cli"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights") / "flux"
+    tiny_flux().save_pretrained(folder)
+    return folder
+
+
+def gen(weights, *more):
+    return [
+        *SPECTRUM, "gen", "-m", "flux.1-dev", "--weights", str(weights),
+        "--width", "32", "--height", "32", *more, "a cat",
+    ]  # fmt: skip
+
+
+def start(command, cwd, **kwargs):
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+    return subprocess.Popen(command, cwd=cwd, env=env, text=True, **kwargs)
+
+
+def test_help_imports_nothing_heavy():
+    heavy = {"torch", "diffusers", "transformers", "numpy", "pydantic", "PIL", "huggingface_hub"}
+    code = "import sys, spectrum_cli.main; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not heavy & set(result.stdout.split())
+
+
+def test_help_answers_in_half_a_second_and_plan_in_one():
+    for args, limit in ((["--help"], 0.5), (["plan", "-m", "wan2.1-14b"], 1.0)):
+        took = []
+        for _ in range(3):  # processor time: the machine may be busy with something else
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([*SPECTRUM, *args], capture_output=True, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert min(took) < limit
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_leaves_nothing(weights, tmp_path, number, code):
+    process = start(
+        gen(weights, "--steps", "900", "--speedup", "1.5"), tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    for line in process.stderr:
+        if line.startswith("denoise"):
+            break
+    time.sleep(0.3)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert out == ""
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+    if code == 130:
+        assert err == "spectrum: interrupted; the file under way was not written\n"
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path):
+    process = start(
+        [*SPECTRUM, "plan", "--steps", "5000"], tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1
+    assert err == ""
+
+
+def on_a_terminal(command, cwd, env):
+    """Run on a pseudo-terminal; everything that it would show, control characters included."""
+    main, side = pty.openpty()
+    process = subprocess.Popen(command, cwd=cwd, env=env, stdout=side, stderr=side, stdin=side)
+    os.close(side)
+    shown = b""
+    try:
+        while chunk := os.read(main, 65536):
+            shown += chunk
+    except OSError:  # how Linux says that the other side has closed
+        pass
+    os.close(main)
+    assert process.wait(timeout=60) == 0
+    return shown.decode()
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_on_a_terminal_every_step_is_a_mark(weights, tmp_path, no_color):
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80", "TERM": "xterm-256color"}
+    env.pop("NO_COLOR", None)
+    if no_color:
+        env["NO_COLOR"] = "1"
+    command = gen(weights, "--steps", "20", "--speedup", "2", "--seed", "1", "-o", "a.png")
+    shown = on_a_terminal(command, tmp_path, env)
+    assert "\x1b[" in shown  # redrawn in place
+    assert ("\x1b[1;36m●" in shown) is not no_color
+    if no_color:
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+        assert "●●●●●○●○○●○○○●○○○○●●" in shown
+        assert "10 computed  10 forecast" in shown
+    assert "saved" in shown
+    assert (tmp_path / "a.png").exists()
