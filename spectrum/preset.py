@@ -137,7 +137,11 @@ def check_dtype(name: str) -> Dtype:
 def preset_folders() -> list[Path]:
     """Where presets are looked for, first to last."""
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return [Path("presets"), config / "spectrum" / "presets", Path(str(files("spectrum.presets")))]
+    package = Path(str(files("spectrum")))
+    shipped = package / "presets"
+    if not shipped.is_dir():  # a checkout, where they lie at the top
+        shipped = package.parent / "presets"
+    return [Path("presets"), config / "spectrum" / "presets", shipped]
 
 
 def preset_paths() -> dict[str, Path]:

@@ -11,13 +11,13 @@ torch.set_num_threads(1)  # two threads on a busy machine can be a hundred times
 
 @pytest.fixture(scope="session")
 def flux():
-    from tests.tiny import tiny_flux
+    from tiny import tiny_flux
 
     return tiny_flux()
 
 
 @pytest.fixture(scope="session")
 def wan():
-    from tests.tiny import tiny_wan
+    from tiny import tiny_wan
 
     return tiny_wan()

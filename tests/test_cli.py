@@ -11,8 +11,8 @@ from PIL import Image
 
 from spectrum.media import read_metadata
 from spectrum_cli.main import run
-from tests.test_media import read_mp4
-from tests.tiny import tiny_flux, tiny_wan
+from test_media import read_mp4
+from tiny import tiny_flux, tiny_wan
 
 FLUX = ["--model", "flux.1-dev", "--width", "32", "--height", "32"]
 WAN = ["--model", "wan2.1-14b", "--width", "32", "--height", "48", "--frames", "5"]

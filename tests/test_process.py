@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.tiny import tiny_flux
+from tiny import tiny_flux
 
 SPECTRUM = [sys.executable, "-m", "spectrum_cli"]
 

@@ -4,7 +4,7 @@ import pytest
 
 from spectrum.errors import UsageError
 from spectrum.schedule import EvenSchedule, ExplicitSchedule, WindowSchedule, make_plan, plan
-from tests.test_forecast import GOLDEN
+from test_forecast import GOLDEN
 
 
 @pytest.mark.parametrize("case", GOLDEN["schedules"])

@@ -1,1 +1,0 @@
-"""The presets that ship with Spectrum, one YAML a model; installed as `spectrum.presets`."""
