@@ -204,7 +204,7 @@ class SpectralCache:
         if self._schedule is not None:
             plan = make_plan(self._schedule, num_steps)
         else:
-            plan = self._method.plan(num_steps, self._speedup)
+            plan = self._method.planner.plan(num_steps, self._speedup)
         run = _Run(plan, Report(num_steps, plan.computed_steps))
         self.reports.append(run.report)
         if self._on_step:
@@ -308,7 +308,7 @@ class SpectralCache:
             run.note = "computed, as nothing was stored for this call of the denoiser"
             return None
         forecast = self._weighted_sum(run, history)
-        if not torch.isfinite(forecast).all():
+        if not torch.isfinite(forecast.to(history.dtype)).all():  # float16 overflows early
             run.note = "computed, as its forecast was not finite"
             return None
         return forecast

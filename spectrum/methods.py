@@ -14,7 +14,7 @@ from spectrum.forecast import (
     Hold,
     TaylorSeer,
 )
-from spectrum.schedule import Family, Plan, plan
+from spectrum.schedule import Planner
 
 DEFAULT_METHOD = "spectrum"
 
@@ -26,15 +26,7 @@ class Method:
     name: str
     summary: str
     forecaster: Forecaster
-    family: Family
-    warmup: int
-    protect_last: int
-
-    def plan(self, num_steps: int, speedup: float) -> Plan:
-        """See `spectrum.schedule.plan`, which raises for a speedup that can't be had."""
-        return plan(
-            num_steps, speedup, self.family, warmup=self.warmup, protect_last=self.protect_last
-        )
+    planner: Planner
 
 
 _ALL = (
@@ -42,49 +34,37 @@ _ALL = (
         "spectrum",
         "first-order extrapolation between evenly spaced computed steps, the last one computed",
         Extrapolation(order=1),
-        "even",
-        warmup=2,
-        protect_last=1,
+        Planner("even", warmup=2, protect_last=1),
     ),
     Method(
         "published",
         "the paper: Chebyshev ridge, five warm-up steps, growing windows, no protected end",
         ChebyshevRidge(axis=50),
-        "window",
-        warmup=5,
-        protect_last=0,
+        Planner("window", warmup=5, protect_last=0),
     ),
     Method(
         "affine",
         "the paper's schedule and ridge, but weights that sum to 1 and a computed last step",
         AffineRidge(),
-        "window",
-        warmup=5,
-        protect_last=1,
+        Planner("window", warmup=5, protect_last=1),
     ),
     Method(
         "taylor1",
         "TaylorSeer of order 1 on evenly spaced computed steps",
         TaylorSeer(order=1),
-        "even",
-        warmup=1,
-        protect_last=0,
+        Planner("even", warmup=1, protect_last=0),
     ),
     Method(
         "taylor2",
         "TaylorSeer of order 2 on evenly spaced computed steps",
         TaylorSeer(order=2),
-        "even",
-        warmup=1,
-        protect_last=0,
+        Planner("even", warmup=1, protect_last=0),
     ),
     Method(
         "hold",
         "repeat the newest computed feature on evenly spaced computed steps",
         Hold(),
-        "even",
-        warmup=1,
-        protect_last=1,
+        Planner("even", warmup=1, protect_last=1),
     ),
 )
 

@@ -29,7 +29,7 @@ class Request:
 
     @property
     def plan(self) -> Plan:
-        return self.method.plan(self.steps, self.speedup)
+        return self.method.planner.plan(self.steps, self.speedup)
 
     @property
     def branches(self) -> int:
@@ -84,6 +84,10 @@ def resolve(
         raise UsageError(f"--guidance is 0 or more, not {scale:g}")
     if negative_prompt is not None:
         _check_negative(preset, scale)
+    num_steps = _positive("steps", steps, preset.steps)
+    chosen = get_method(method or preset.cache.method, None if method else preset.cache.blend)
+    if speedup is None:  # the preset's, or as much of it as a run of few steps allows
+        speedup = min(preset.cache.speedup, chosen.planner.largest_speedup(num_steps))
     request = Request(
         preset=preset,
         prompt=prompt.strip(),
@@ -92,10 +96,10 @@ def resolve(
         height=_size(preset, "height", height, preset.size.height),
         frames=_frames(preset, frames),
         fps=_positive("fps", fps, preset.video.fps) if preset.video else None,
-        steps=_positive("steps", steps, preset.steps),
+        steps=num_steps,
         guidance=scale,
-        speedup=preset.cache.speedup if speedup is None else speedup,
-        method=get_method(method or preset.cache.method, None if method else preset.cache.blend),
+        speedup=speedup,
+        method=chosen,
     )
     _ = request.plan  # raises for a speedup that can't be had
     return request

@@ -8,7 +8,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import floor
 from typing import Literal, Protocol
 
@@ -123,47 +122,55 @@ class Plan:
         return stored if keeps is None else min(stored, keeps)
 
 
-def plan(
-    num_steps: int,
-    speedup: float,
-    family: Family = "window",
-    *,
-    warmup: int = 5,
-    window: int = 2,
-    protect_last: int = 0,
-) -> Plan:
-    """Compute at most ⌊num_steps / speedup⌋ steps, so that `speedup` is reached or passed.
+@dataclass(frozen=True)
+class Planner:
+    """Turns "this many steps, this speedup" into a plan, within one family of schedules.
 
-    In the window family α is solved for, with windows from 1 where even α = 0 would leave part of
-    the budget unused. Raises UsageError for a speedup below 1 or one that the run is too short
-    for, and names the largest possible.
+    In the published "window" family α is solved for; the "even" family spends the budget on evenly
+    spaced steps. Both compute the first `warmup` and the last `protect_last` steps.
     """
-    if num_steps < 1:
-        raise UsageError(f"a run needs at least 1 step, not {num_steps}")
-    if not speedup >= 1:
-        raise UsageError(f"a speedup is at least 1 (1 computes every step), not {speedup:g}")
-    budget = floor(num_steps / speedup + 1e-9)
-    if budget >= num_steps:
-        return make_plan(ExplicitSchedule(tuple(range(num_steps))), num_steps)
-    even = partial(EvenSchedule, warmup=warmup, protect_last=protect_last)
-    sparse: Schedule
-    if family == "even":
-        sparse = even(min(max(1, warmup) + protect_last, num_steps))
-    else:
-        sparse = WindowSchedule(warmup, window, float(num_steps), protect_last)
-    fewest = len(sparse.computed_steps(num_steps))
-    if budget < fewest:
-        largest = floor(100 * num_steps / fewest) / 100
-        raise UsageError(
-            f"{num_steps} steps at speedup {speedup:g} leave {budget} to compute, at least {fewest}"
-            f" are needed; the largest speedup for {num_steps} steps is {largest:g}"
-        )
-    if family == "even":
-        return make_plan(even(budget), num_steps)
-    dense = WindowSchedule(warmup, window, 0.0, protect_last)
-    if len(dense.computed_steps(num_steps)) < budget:
-        dense = replace(dense, window=1)
-    return make_plan(_solve_alpha(dense, num_steps, budget), num_steps)
+
+    family: Family = "window"
+    warmup: int = 5
+    window: int = 2
+    protect_last: int = 0
+
+    def plan(self, num_steps: int, speedup: float) -> Plan:
+        """Compute at most ⌊num_steps / speedup⌋ steps, so that `speedup` is reached or passed.
+
+        Raises UsageError for a speedup below 1, or one that the run is too short for; it names
+        the largest possible.
+        """
+        if num_steps < 1:
+            raise UsageError(f"a run needs at least 1 step, not {num_steps}")
+        if not speedup >= 1:
+            raise UsageError(f"a speedup is at least 1 (1 computes every step), not {speedup:g}")
+        budget = floor(num_steps / speedup + 1e-9)
+        if budget >= num_steps:
+            return make_plan(ExplicitSchedule(tuple(range(num_steps))), num_steps)
+        fewest = self._fewest(num_steps)
+        if budget < fewest:
+            raise UsageError(
+                f"{num_steps} steps at speedup {speedup:g} leave {budget} to compute, at least"
+                f" {fewest} are needed; the largest speedup for {num_steps} steps is"
+                f" {self.largest_speedup(num_steps):g}"
+            )
+        if self.family == "even":
+            return make_plan(EvenSchedule(budget, self.warmup, self.protect_last), num_steps)
+        dense = WindowSchedule(self.warmup, self.window, 0.0, self.protect_last)
+        if len(dense.computed_steps(num_steps)) < budget:
+            dense = replace(dense, window=1)  # even α = 0 would leave part of the budget unused
+        return make_plan(_solve_alpha(dense, num_steps, budget), num_steps)
+
+    def largest_speedup(self, num_steps: int) -> float:
+        """The largest that `plan` accepts, rounded down to hundredths."""
+        return floor(100 * num_steps / self._fewest(num_steps)) / 100
+
+    def _fewest(self, num_steps: int) -> int:
+        if self.family == "even":
+            return min(max(1, self.warmup) + self.protect_last, num_steps)
+        sparse = WindowSchedule(self.warmup, self.window, float(num_steps), self.protect_last)
+        return len(sparse.computed_steps(num_steps))
 
 
 def make_plan(schedule: Schedule, num_steps: int) -> Plan:

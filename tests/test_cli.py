@@ -8,11 +8,11 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from test_media import read_mp4
+from tiny import tiny_flux, tiny_wan
 
 from spectrum.media import read_metadata
 from spectrum_cli.main import run
-from test_media import read_mp4
-from tiny import tiny_flux, tiny_wan
 
 FLUX = ["--model", "flux.1-dev", "--width", "32", "--height", "32"]
 WAN = ["--model", "wan2.1-14b", "--width", "32", "--height", "48", "--frames", "5"]

@@ -10,7 +10,6 @@ import sys
 import time
 
 import pytest
-
 from tiny import tiny_flux
 
 SPECTRUM = [sys.executable, "-m", "spectrum_cli"]

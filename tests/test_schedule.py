@@ -1,10 +1,16 @@
 from itertools import pairwise
 
 import pytest
+from test_forecast import GOLDEN
 
 from spectrum.errors import UsageError
-from spectrum.schedule import EvenSchedule, ExplicitSchedule, WindowSchedule, make_plan, plan
-from test_forecast import GOLDEN
+from spectrum.schedule import (
+    EvenSchedule,
+    ExplicitSchedule,
+    Planner,
+    WindowSchedule,
+    make_plan,
+)
 
 
 @pytest.mark.parametrize("case", GOLDEN["schedules"])
@@ -16,22 +22,21 @@ def test_published_schedules_are_reproduced(case):
 @pytest.mark.parametrize("alpha", [0.75, 3])
 def test_the_planner_finds_the_published_schedules(alpha):
     steps = WindowSchedule(alpha=alpha).computed_steps(50)
-    assert plan(50, 50 / len(steps)).computed_steps == tuple(steps)
+    assert Planner().plan(50, 50 / len(steps)).computed_steps == tuple(steps)
 
 
 @pytest.mark.parametrize("family", ["window", "even"])
 @pytest.mark.parametrize("protect_last", [0, 1, 2])
 def test_a_plan_reaches_the_speedup_or_names_the_largest(family, protect_last):
+    planner = Planner(family, protect_last=protect_last)
     for num_steps in range(1, 56):
         for budget in range(1, num_steps + 1):
             try:
-                steps = plan(
-                    num_steps, num_steps / budget, family, protect_last=protect_last
-                ).computed_steps
+                steps = planner.plan(num_steps, num_steps / budget).computed_steps
             except UsageError as error:
                 largest = float(str(error).rsplit(" ", 1)[1])
                 assert largest < num_steps / budget
-                plan(num_steps, largest, family, protect_last=protect_last)
+                planner.plan(num_steps, largest)
                 continue
             assert budget - 1 <= len(steps) <= budget
             assert steps[0] == 0
@@ -40,17 +45,18 @@ def test_a_plan_reaches_the_speedup_or_names_the_largest(family, protect_last):
 
 
 def test_fifty_steps_at_four_and_a_half_compute_eleven():
-    assert len(plan(50, 4.5).computed_steps) == len(plan(50, 4.5, "even").computed_steps) == 11
+    for planner in (Planner(), Planner("even")):
+        assert len(planner.plan(50, 4.5).computed_steps) == 11
 
 
 def test_speedup_one_computes_everything():
-    assert plan(20, 1).computed_steps == tuple(range(20))
+    assert Planner().plan(20, 1).computed_steps == tuple(range(20))
 
 
 @pytest.mark.parametrize("speedup", [0.5, 0, -1, float("nan")])
 def test_a_speedup_below_one_is_refused(speedup):
     with pytest.raises(UsageError, match="at least 1"):
-        plan(50, speedup)
+        Planner().plan(50, speedup)
 
 
 def test_even_steps_are_evenly_spaced():
