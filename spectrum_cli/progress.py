@@ -79,7 +79,7 @@ class Progress:
 
     @property
     def _drawn(self) -> bool:
-        return not self.quiet and console().is_terminal
+        return not self.quiet and console().is_terminal and not console().is_dumb_terminal
 
     def __enter__(self) -> Progress:
         if self._drawn:

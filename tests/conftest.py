@@ -1,7 +1,7 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the hub
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.pop("FORCE_COLOR", None)
 
 import pytest
 import torch

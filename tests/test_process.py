@@ -118,3 +118,12 @@ def test_on_a_terminal_every_step_is_a_mark(weights, tmp_path, no_color):
         assert "10 computed  10 forecast" in shown
     assert "saved" in shown
     assert (tmp_path / "a.png").exists()
+
+
+def test_shell_completion_knows_the_models(tmp_path):
+    env = {
+        **os.environ, "_SPECTRUM_COMPLETE": "complete_bash",
+        "COMP_WORDS": "spectrum gen --model demo", "COMP_CWORD": "3",
+    }  # fmt: skip
+    result = subprocess.run(SPECTRUM, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert result.stdout.split() == ["demo-image", "demo-video"]
