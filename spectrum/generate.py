@@ -87,6 +87,7 @@ def metadata(
         "guidance": request.guidance,
         "speedup": request.speedup,
         "method": method.name,
+        "blend": getattr(method.forecaster, "blend", None),
         "forecaster": repr(method.forecaster),
         "computed_steps": report.computed_steps,
         "device": device,

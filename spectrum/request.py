@@ -72,6 +72,7 @@ def resolve(
     guidance: float | None = None,
     speedup: float | None = None,
     method: str | None = None,
+    blend: float | None = None,
 ) -> Request:
     """Fill what is None from the preset. Raises UsageError for what the model can't take."""
     if not prompt.strip():
@@ -85,7 +86,9 @@ def resolve(
     if negative_prompt is not None:
         _check_negative(preset, scale)
     num_steps = _positive("steps", steps, preset.steps)
-    chosen = get_method(method or preset.cache.method, None if method else preset.cache.blend)
+    if method is None:  # the preset's, with its blend unless another is asked for
+        method, blend = preset.cache.method, preset.cache.blend if blend is None else blend
+    chosen = get_method(method, blend)
     if speedup is None:  # the preset's, or as much of it as a run of few steps allows
         speedup = min(preset.cache.speedup, chosen.planner.largest_speedup(num_steps))
     request = Request(

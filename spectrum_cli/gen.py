@@ -39,6 +39,9 @@ def gen(
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What not to show.")] = None,
     method: Method = None,
+    blend: Annotated[
+        float | None, typer.Option(help="Of published and affine: ridge against straight line.")
+    ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="File (.png, .mp4) or existing folder.")
     ] = None,
@@ -65,7 +68,7 @@ def gen(
     request = resolve(
         find_preset(model), _read_prompt(prompt),
         negative_prompt=negative_prompt, width=width, height=height, frames=frames, fps=fps,
-        steps=steps, guidance=guidance, speedup=speedup, method=method,
+        steps=steps, guidance=guidance, speedup=speedup, method=method, blend=blend,
     )  # fmt: skip
     first = random.randrange(SEEDS) if seed is None else seed
     seeds = [(first + k) % SEEDS for k in range(num_images)]

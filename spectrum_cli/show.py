@@ -29,6 +29,8 @@ def command(document: dict[str, Any]) -> str:
     options = ["speedup", "steps", "seed", "width", "height", "guidance", "method", "dtype"]
     if document["fps"] is not None:
         options += ["frames", "fps"]
+    if document["blend"] is not None:
+        options.append("blend")
     for option in options:
         words += [f"--{option}", str(document[option])]
     return shlex.join([*words, document["prompt"]])

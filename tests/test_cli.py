@@ -249,7 +249,7 @@ def test_refusals_of_gen(spectrum, flux_args, wan_args, tmp_path, folders):
     refused(spectrum("gen", "-m", "no.yaml", "x"), "no preset file")
     refused(spectrum("gen", *flux_args, "--speedup", 0.5, "x"), "at least 1")
     refused(
-        spectrum("gen", *flux_args, "--speedup", 9, "x"), "largest speedup for 12 steps is 1.71"
+        spectrum("gen", *flux_args, "--speedup", 9, "x"), "largest speedup for 12 steps is 2"
     )
     refused(spectrum("gen", *flux_args, "--width", 40, "x"), "32 and 48")
     refused(spectrum("gen", *flux_args, "--height", 0, "x"), "the nearest: 16")
@@ -259,6 +259,8 @@ def test_refusals_of_gen(spectrum, flux_args, wan_args, tmp_path, folders):
     refused(spectrum("gen", *flux_args, "--steps", 0, "x"), "1 or more")
     refused(spectrum("gen", *flux_args, "--guidance", "nan", "x"), "--guidance")
     refused(spectrum("gen", *flux_args, "--method", "taylor", "x"), "did you mean 'taylor")
+    refused(spectrum("gen", *flux_args, "--blend", 2, "x"), "between 0 and 1")
+    refused(spectrum("gen", *flux_args, "--method", "hold", "--blend", 1, "x"), "no ridge to blend")
     refused(spectrum("gen", *flux_args, "--dtype", "fp16", "x"), "float16")
     refused(spectrum("gen", *flux_args, "  "), "prompt is empty", "try")
     refused(spectrum("gen", *flux_args, "-o", "x.jpg", "x"), ".png", "x.png")

@@ -84,6 +84,6 @@ def test_the_video_model_moves_what_it_is_asked(pipes):
 def test_their_vocabulary_is_known(name):
     preset = find_preset(name)
     assert unknown_words(preset, preset.example) == []
-    assert unknown_words(preset, "A red circle, and an ELEPHANT dancing. elephant") == [
+    assert unknown_words(preset, "A red circle, on an ELEPHANT dancing. elephant") == [
         "elephant", "dancing",
     ]  # fmt: skip

@@ -1,0 +1,430 @@
+"""Train and export the demo-image model: a small FluxPipeline for captioned scenes.
+
+    python training/train_image.py
+
+One thread of a shared AMD EPYC (avx512_bf16), bf16 autocast: pictures 1.5 min, autoencoder 15 min,
+latents 2.5 min, denoiser 75 min. Stages resume where they stopped. Figures are in IMAGE.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from common import Average, Run, log, word_t5_tokenizer
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+)
+from scenes import SIDE, VOCABULARY, caption, draw, held_out, sample_scene
+from torch import nn
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
+
+PICTURES = 32_000
+ENCODED = 20_000  # of them, for the denoiser: encoding takes a while
+CROP = 64  # px
+MAX_TOKENS = 32  # of a caption
+BATCH = 32
+SHIFT = 5.0  # of the noise levels: places and shapes are decided above 0.7, so most are there
+
+
+# ---- pictures ----
+
+
+def make_pictures(work: Path, count: int) -> None:
+    """Draw the training pictures and write their captions, none of them held out."""
+    if (work / "captions.txt").exists():
+        return
+    rng = np.random.default_rng(0)
+    shape = (count, SIDE, SIDE, 3)
+    pictures = np.lib.format.open_memmap(work / "pictures.npy", "w+", np.uint8, shape)
+    captions = []
+    while len(captions) < count:
+        scene = sample_scene(rng)
+        if not held_out(scene):
+            pictures[len(captions)] = draw(scene, rng)
+            captions.append(caption(scene))
+    pictures.flush()
+    (work / "captions.txt").write_text("\n".join(captions))
+    log(f"{count} pictures")
+
+
+def to_pixels(pictures: np.ndarray) -> torch.Tensor:
+    """uint8 [B, H, W, 3] -> float [B, 3, H, W] in -1..1"""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+# ---- autoencoder ----
+
+
+def new_autoencoder() -> AutoencoderKL:
+    """Eight times smaller each way, 16 channels; few channels where the resolution is full."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 96),
+        layers_per_block=1,
+        latent_channels=16,
+        norm_num_groups=1,  # with more, a bare picture loses its colour: 3 dB less
+        sample_size=SIDE,
+        mid_block_add_attention=False,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        force_upcast=False,
+    )
+
+
+def crops(pictures: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Random crops; of each two tries the livelier is kept. -> [B, c, c, 3]"""
+    chosen = []
+    for index in rng.integers(len(pictures), size=count):
+        corners = rng.integers(SIDE - CROP + 1, size=(2, 2))
+        tries = [pictures[index, y : y + CROP, x : x + CROP] for y, x in corners]
+        chosen.append(max(tries, key=lambda crop: crop[::4, ::4].std()))
+    return np.stack(chosen)
+
+
+def edges(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Differences between neighbouring pixels, across and down."""
+    return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """L1 and MSE, and L1 between the edges so that these stay crisp."""
+    across, down = (F.l1_loss(a, b) for a, b in zip(edges(output), edges(target), strict=True))
+    return F.l1_loss(output, target) + F.mse_loss(output, target) + across + down
+
+
+class ConvMuon(torch.optim.Muon):
+    """Muon for convolutions: each kernel is seen as a matrix, one row an output channel."""
+
+    def __init__(self, kernels: list[nn.Parameter], lr: float) -> None:
+        self.kernels = kernels
+        matrices = [nn.Parameter(k.detach().view(len(k), -1)) for k in kernels]  # share memory
+        super().__init__(matrices, lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+
+    def step(self, closure: None = None) -> None:
+        for matrix, kernel in zip(self.param_groups[0]["params"], self.kernels, strict=True):
+            assert kernel.grad is not None
+            matrix.grad = kernel.grad.reshape(matrix.shape)
+        super().step()
+
+
+def autoencoder_optimizers(vae: AutoencoderKL) -> list[torch.optim.Optimizer]:
+    """Muon gained over 2 dB on AdamW alone within the same minute."""
+    kernels = [p for p in vae.parameters() if p.ndim == 4]
+    others = [p for p in vae.parameters() if p.ndim != 4]
+    return [ConvMuon(kernels, lr=8e-3), torch.optim.AdamW(others, lr=2e-3)]
+
+
+def train_autoencoder(work: Path, minutes: float) -> AutoencoderKL:
+    """Train on crops, then for the last fifth of the time on full pictures, as it will be used."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(1)
+    path = work / "autoencoder.pt"
+    pictures = np.load(work / "pictures.npy", mmap_mode="r")
+    vae = new_autoencoder()
+    both = autoencoder_optimizers(vae)
+    run = Run(path, vae, both, minutes, Average(vae, 0.998))
+    while run.budget.progress < 1:
+        full = run.budget.progress > 0.8
+        batch = pictures[rng.integers(len(pictures), size=3)] if full else crops(pictures, 8, rng)
+        target = to_pixels(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = vae.encode(target).latent_dist
+            output = vae.decode(posterior.sample()).sample.float()
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        run.update(reconstruction_loss(output, target) + 5e-4 * kl)
+        if run.step % 500 == 0:
+            run.save()
+    run.save()
+    vae.load_state_dict(run.average.weights)
+    return vae.eval().requires_grad_(False)
+
+
+# ---- latents ----
+
+
+@torch.no_grad()
+def make_latents(work: Path, vae: AutoencoderKL) -> None:
+    """Encode pictures once, [N, 64 tokens, 64] with mean 0, deviation 1; save the autoencoder."""
+    if (work / "vae").exists():
+        return
+    pictures = np.load(work / "pictures.npy", mmap_mode="r")
+    latents = np.empty((ENCODED, 64, 64), np.float16)
+    for start in range(0, ENCODED, 32):
+        with torch.autocast("cpu", torch.bfloat16):
+            mean = vae.encode(to_pixels(pictures[start : start + 32])).latent_dist.mean.float()
+        packed = FluxPipeline._pack_latents(mean, len(mean), *mean.shape[1:])
+        latents[start : start + 32] = packed.numpy()
+    shift = float(latents.mean(dtype=np.float64))
+    deviation = float(latents.std(dtype=np.float64))
+    np.save(
+        work / "latents.npy",
+        ((latents - np.float32(shift)) / np.float32(deviation)).astype(np.float16),
+    )
+    vae.register_to_config(shift_factor=shift, scaling_factor=1 / deviation)
+    vae.save_pretrained(work / "vae")
+    log(f"latents: mean {shift:.4f}, deviation {deviation:.4f}")
+
+
+# ---- text ----
+
+
+def clip_tokenizer(words: list[str]) -> CLIPTokenizer:
+    """A byte-pair tokenizer with one token a word.
+
+    Each word gets the merges that the merges so far leave open. Earlier merges come first, so later
+    ones never change how an earlier word is split.
+    """
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,-'"
+    vocabulary = [*letters, *(letter + "</w>" for letter in letters)]
+    merges: list[tuple[str, str]] = []
+    for word in words:
+        pieces = [*word[:-1], word[-1] + "</w>"]
+        while len(pieces) > 1:
+            pairs = list(zip(pieces, pieces[1:], strict=False))
+            pair = min(pairs, key=lambda p: merges.index(p) if p in merges else len(merges))
+            if pair not in merges:
+                merges.append(pair)
+            if "".join(pair) not in vocabulary:
+                vocabulary.append("".join(pair))
+            at = pairs.index(pair)
+            pieces[at : at + 2] = ["".join(pair)]
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    ids = {piece: number for number, piece in enumerate(vocabulary)}
+    return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=77)
+
+
+def check_words(tokenizer: CLIPTokenizer | T5Tokenizer, specials: int) -> None:
+    """Fail unless every word and comma of the grammar is one token."""
+    text = " ".join(["a", *VOCABULARY]).replace(" ,", ",")
+    ids = tokenizer(text).input_ids
+    expected = len(VOCABULARY) + 1 + specials
+    if len(ids) != expected or tokenizer.unk_token_id in ids[1:-1]:
+        raise RuntimeError(f"{tokenizer.convert_ids_to_tokens(ids)} should be {expected} tokens")
+
+
+def tokens(tokenizer: CLIPTokenizer | T5Tokenizer, texts: list[str]) -> torch.Tensor:
+    """Token numbers, padded as the pipeline pads them. -> [B, 32]"""
+    return tokenizer(
+        texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+    ).input_ids
+
+
+# ---- denoiser ----
+
+
+class CaptionedDenoiser(nn.Module):
+    """The transformer with both text encoders, trained as one."""
+
+    def __init__(self, clip_words: CLIPTokenizer, t5_words: int) -> None:
+        super().__init__()
+        self.clip = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(clip_words),
+                hidden_size=96,
+                intermediate_size=192,
+                num_hidden_layers=1,
+                num_attention_heads=3,
+                max_position_embeddings=77,
+                bos_token_id=clip_words.bos_token_id,
+                eos_token_id=clip_words.eos_token_id,
+                pad_token_id=clip_words.pad_token_id,
+            )
+        )
+        self.t5 = T5EncoderModel(
+            T5Config(
+                vocab_size=t5_words,
+                d_model=128,
+                d_kv=32,
+                d_ff=384,
+                num_layers=2,
+                num_heads=4,
+                dropout_rate=0.0,
+            )
+        )
+        self.transformer = FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=64,
+            num_layers=2,
+            num_single_layers=4,
+            attention_head_dim=32,
+            num_attention_heads=5,
+            joint_attention_dim=128,
+            pooled_projection_dim=96,
+            guidance_embeds=False,
+            axes_dims_rope=(8, 12, 12),
+        )
+        for (
+            name,
+            parameter,
+        ) in self.transformer.named_parameters():  # start with blocks that do nothing
+            if is_modulation(name) or name.startswith("proj_out"):
+                nn.init.zeros_(parameter)
+        positions = FluxPipeline._prepare_latent_image_ids(
+            1, 8, 8, torch.device("cpu"), torch.float32
+        )
+        self.register_buffer("image_ids", positions, persistent=False)
+        self.register_buffer("text_ids", torch.zeros(MAX_TOKENS, 3), persistent=False)
+
+    def forward(
+        self, latents: torch.Tensor, sigma: torch.Tensor, clip: torch.Tensor, t5: torch.Tensor
+    ) -> torch.Tensor:
+        """Velocity noise - picture. [B, 64, 64], [B], [B, 32], [B, 32] -> [B, 64, 64]"""
+        return self.transformer(
+            hidden_states=latents,
+            timestep=sigma,
+            pooled_projections=self.clip(clip).pooler_output,
+            encoder_hidden_states=self.t5(t5)[0],
+            img_ids=self.image_ids,
+            txt_ids=self.text_ids,
+            return_dict=False,
+        )[0]
+
+
+def is_modulation(name: str) -> bool:
+    """Whether a parameter of the transformer scales and shifts by the timestep."""
+    return any(
+        part in name
+        for part in ("norm1.linear", "norm1_context.linear", ".norm.linear", "norm_out.linear")
+    )
+
+
+def optimizers(model: CaptionedDenoiser) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the transformers' blocks, AdamW for all else."""
+    inner, outer = [], []
+    for name, parameter in model.named_parameters():
+        matrix = parameter.ndim == 2 and ".weight" in name and "block" in name
+        plain = matrix and not is_modulation(name) and "relative_attention_bias" not in name
+        (inner if plain else outer).append(parameter)
+    return [
+        torch.optim.Muon(
+            inner, lr=5e-3, momentum=0.95, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(outer, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def sample_sigmas(count: int) -> torch.Tensor:
+    """Noise levels in 0..1: mostly logit-normal and shifted, some uniform. -> [B]"""
+    normal = torch.randn(count).sigmoid()
+    shifted = SHIFT * normal / (1 + (SHIFT - 1) * normal)
+    return torch.where(torch.rand(count) < 0.15, torch.rand(count), shifted)
+
+
+class Batches:
+    """Random latents with the tokens of their captions; one caption in ten is left empty."""
+
+    def __init__(self, work: Path, clip: CLIPTokenizer, t5: T5Tokenizer) -> None:
+        self.latents = torch.from_numpy(np.load(work / "latents.npy"))
+        texts = (work / "captions.txt").read_text().splitlines()[: len(self.latents)]
+        wordy = [
+            t.replace("left of", "to the left of").replace("right of", "to the right of")
+            for t in texts
+        ]
+        everything = [*texts, *wordy, ""]
+        self.clip, self.t5 = tokens(clip, everything), tokens(t5, everything)
+
+    def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """-> latents [B, 64, 64], CLIP tokens [B, 32], T5 tokens [B, 32]"""
+        index = torch.randint(len(self.latents), (count,))
+        text = index + len(self.latents) * torch.randint(2, (count,))
+        text[torch.rand(count) < 0.1] = len(self.clip) - 1
+        return self.latents[index].float(), self.clip[text], self.t5[text]
+
+
+def train_denoiser(work: Path, out: Path, minutes: float) -> None:
+    """Train as a rectified flow; save and export the averaged weights every five minutes."""
+    torch.manual_seed(2)
+    clip, t5 = clip_tokenizer(VOCABULARY), word_t5_tokenizer(VOCABULARY, 512)
+    check_words(clip, specials=2)
+    check_words(t5, specials=1)
+    batches = Batches(work, clip, t5)
+    model = CaptionedDenoiser(clip, len(t5))
+    run = Run(work / "denoiser.pt", model, optimizers(model), minutes, Average(model, 0.99))
+    saved = run.budget.spent
+    while run.budget.progress < 1:
+        latents, clip_ids, t5_ids = batches.draw(BATCH)
+        noise, sigma = torch.randn_like(latents), sample_sigmas(BATCH)
+        noisy = torch.lerp(latents, noise, sigma[:, None, None])
+        with torch.autocast("cpu", torch.bfloat16):
+            velocity = model(noisy, sigma, clip_ids, t5_ids)
+        run.update(F.mse_loss(velocity.float(), noise - latents))
+        if run.budget.spent - saved > 300:
+            saved = run.budget.spent
+            run.save()
+            export(work, out)
+    run.save()
+
+
+# ---- export ----
+
+
+def export(work: Path, out: Path) -> None:
+    """Write the pipeline with the averaged weights, float16; the folder is replaced at once."""
+    clip, t5 = clip_tokenizer(VOCABULARY), word_t5_tokenizer(VOCABULARY, 512)
+    model = CaptionedDenoiser(clip, len(t5))
+    model.load_state_dict(torch.load(work / "denoiser.pt")["average"])
+    pipe = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            shift=3.0,
+            use_dynamic_shifting=True,
+            base_shift=0.5,
+            max_shift=1.15,
+            base_image_seq_len=256,
+            max_image_seq_len=4096,
+        ),
+        vae=AutoencoderKL.from_pretrained(work / "vae"),
+        text_encoder=model.clip,
+        tokenizer=clip,
+        text_encoder_2=model.t5,
+        tokenizer_2=t5,
+        transformer=model.transformer,
+    )
+    for module in (pipe.vae, pipe.text_encoder, pipe.text_encoder_2, pipe.transformer):
+        module.to(torch.float16)
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    pipe.save_pretrained(part)
+    if out.exists():
+        old = out.rename(out.with_name(out.name + ".old"))
+        part.rename(out)
+        shutil.rmtree(old)
+    else:
+        part.rename(out)
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    log(f"exported to {out}, {size / 1e6:.2f} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("build/demo-image"))
+    parser.add_argument("--out", type=Path, default=Path("spectrum/models/demo-image"))
+    parser.add_argument("--autoencoder-minutes", type=float, default=15)
+    parser.add_argument("--minutes", type=float, default=75, help="for the denoiser")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.work.mkdir(parents=True, exist_ok=True)
+    make_pictures(args.work, PICTURES)
+    vae = train_autoencoder(args.work, args.autoencoder_minutes)
+    make_latents(args.work, vae)
+    train_denoiser(args.work, args.out, args.minutes)
+    export(args.work, args.out)
+
+
+if __name__ == "__main__":
+    main()
