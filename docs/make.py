@@ -20,10 +20,17 @@ from spectrum.preset import find_preset
 from spectrum.request import resolve
 
 IMAGES = [
-    "a small red circle above a large blue square on a dark green background",
+    "a large red circle on a white background",
+    "a large blue square on a light yellow background",
+    "a yellow star on a dark blue background",
+    "a green ring above a large pink heart on a black background",
+    "a red circle left of a blue square on a light gray background",
+    "a white cross below an orange triangle on a dark purple background",
 ]
 VIDEOS = [
-    "a red circle moves right on a dark blue background",
+    "a large purple ring moves up on a black background",
+    "a large orange circle bounces on a dark green background",
+    "a green square grows on a white background",
 ]
 SEED = 1
 CAPTION = 34  # px

@@ -223,7 +223,7 @@ def summary(scenes: list[Scene], pictures: list[np.ndarray]) -> dict[str, float]
         verdict = judge(scene, picture)
         for name, values in verdict.items():
             right[name] += values
-        right["all"].append(all(sum(verdict.values(), [])))
+        right["all"].append(all(all(values) for values in verdict.values()))
     return {name: float(np.mean(values)) for name, values in right.items()}
 
 

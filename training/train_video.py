@@ -3,9 +3,9 @@
     python training/train_video.py
 
 Every stage resumes from its checkpoint in --work. On one thread of a shared two-core AMD EPYC
-with avx512_bf16: autoencoder 20 minutes, latents 5, denoiser 50 (3257 steps of 48 clips), decoder
+with avx512_bf16: autoencoder 20 minutes, latents 5, denoiser 63 (3879 steps of 48 clips), decoder
 7. That gave 32.6 dB for the autoencoder; of 96 held-out captions the samples followed the motion
-in 90%, the colour in 92% and the shape in 35% (VIDEO.md: details, how the shipped run differed).
+in 91%, the colour in 94% and the shape in 35% (VIDEO.md: details, how the shipped run differed).
 """
 
 from __future__ import annotations
