@@ -31,6 +31,8 @@ def command(document: dict[str, Any]) -> str:
         options += ["frames", "fps"]
     if document["blend"] is not None:
         options.append("blend")
+    if document["negative_prompt"] is not None and document["guidance"] > 1:
+        words += ["--negative-prompt", document["negative_prompt"]]
     for option in options:
         words += [f"--{option}", str(document[option])]
     return shlex.join([*words, document["prompt"]])

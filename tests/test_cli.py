@@ -241,6 +241,18 @@ def test_show_prints_what_makes_the_file_again(spectrum, flux_args, tmp_path):
     assert (a == b).all()
 
 
+def test_show_repeats_a_negative_prompt(spectrum, wan_args):
+    spectrum("gen", *wan_args, "--negative-prompt", "dim light", "--seed", 6, "-o", "a.mp4", "x")
+    assert "--negative-prompt 'dim light'" in spectrum("show", "a.mp4")[2]
+
+
+def test_words_that_a_model_does_not_know_get_a_hint(spectrum):
+    args = ["gen", "--steps", 6, "--seed", 1, "-o", "a.png"]
+    code, out, err = spectrum(*args, "a red elephant")
+    assert (code, out) == (0, "a.png\n")
+    assert err.startswith("hint: demo-image does not know elephant; it understands, say, ")
+
+
 # -- what bad input gets -------------------------------------------------------------------------
 
 
