@@ -35,7 +35,7 @@ _ALL = (
         "first-order extrapolation between evenly spaced computed steps, the last one computed",
         Extrapolation(order=1),
         # A second step computed at once would give the first long forecasts a slope over one
-        # step: 14 dB worse than this on demo-image.
+        # step: 13 dB worse than this on demo-image.
         Planner("even", warmup=1, protect_last=1),
     ),
     Method(
