@@ -24,47 +24,46 @@ class Method:
     """How to forecast, and how the planner spends the computed steps."""
 
     name: str
-    summary: str
     forecaster: Forecaster
     planner: Planner
 
 
 _ALL = (
+    # First-order extrapolation between evenly spaced computed steps, the last one computed.
     Method(
         "spectrum",
-        "first-order extrapolation between evenly spaced computed steps, the last one computed",
         Extrapolation(order=1),
         # A second step computed at once would give the first long forecasts a slope over one
         # step: 13 dB worse than this on demo-image.
         Planner("even", warmup=1, protect_last=1),
     ),
+    # The paper: Chebyshev ridge, five warm-up steps, growing windows, no protected end.
     Method(
         "published",
-        "the paper: Chebyshev ridge, five warm-up steps, growing windows, no protected end",
         ChebyshevRidge(axis=50),
         Planner("window", warmup=5, protect_last=0),
     ),
+    # The paper's schedule and ridge, but weights that sum to 1 and a computed last step.
     Method(
         "affine",
-        "the paper's schedule and ridge, but weights that sum to 1 and a computed last step",
         AffineRidge(),
         Planner("window", warmup=5, protect_last=1),
     ),
+    # TaylorSeer of order 1 on evenly spaced computed steps.
     Method(
         "taylor1",
-        "TaylorSeer of order 1 on evenly spaced computed steps",
         TaylorSeer(order=1),
         Planner("even", warmup=1, protect_last=0),
     ),
+    # TaylorSeer of order 2 on evenly spaced computed steps.
     Method(
         "taylor2",
-        "TaylorSeer of order 2 on evenly spaced computed steps",
         TaylorSeer(order=2),
         Planner("even", warmup=1, protect_last=0),
     ),
+    # Repeat the newest computed feature on evenly spaced computed steps.
     Method(
         "hold",
-        "repeat the newest computed feature on evenly spaced computed steps",
         Hold(),
         Planner("even", warmup=1, protect_last=1),
     ),

@@ -36,12 +36,6 @@ class Request:
         """Calls of the denoiser a step."""
         return self.preset.guidance.branches if self.guidance > 1 else 1
 
-    def history_bytes(self, dtype: str) -> int:
-        """Bytes that the features of this plan take, all guidance branches together."""
-        kept = self.plan.features_kept(self.method.forecaster.keeps)
-        feature = self.preset.feature_bytes(self.width, self.height, self.frames, dtype)
-        return kept * feature * self.branches
-
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of the pipeline's call, but for the generator."""
         arguments = {

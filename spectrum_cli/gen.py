@@ -60,6 +60,7 @@ def gen(
     as_json: Json = False,
 ) -> None:
     """Generate an image or a video; most of its steps are forecast, not computed."""
+    from spectrum.errors import UsageError
     from spectrum.preset import check_dtype, find_preset
     from spectrum.request import resolve
     from spectrum_cli.paths import targets
@@ -73,6 +74,8 @@ def gen(
     first = random.randrange(SEEDS) if seed is None else seed
     seeds = [(first + k) % SEEDS for k in range(num_images)]
     files = targets(request, seeds, output, force)
+    if fps is not None and files[0].path.suffix != ".mp4":
+        raise UsageError("--fps means nothing to PNG; leave it, or write an .mp4")
     loader = _Loader(request, device, check_dtype(dtype or request.preset.dtype), weights)
     if not quiet:
         _hint(request)

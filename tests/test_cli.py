@@ -278,6 +278,8 @@ def test_refusals_of_gen(spectrum, flux_args, wan_args, tmp_path, folders):
     refused(spectrum("gen", *flux_args, "-o", "x", "x"), "try --output x.png")
     refused(spectrum("gen", *wan_args, "-o", "x.gif", "x"), ".mp4 or .png")
     refused(spectrum("gen", *wan_args, "--frames", 6, "x"), "5 and 9")
+    refused(spectrum("gen", *wan_args, "--fps", 7, "-o", "x.png", "x"), "--fps")
+    refused(spectrum("gen", *wan_args, "--fps", 7, "--frames", 1, "x"), "--fps")
     refused(spectrum("gen", *wan_args, "--guidance", 1, "--negative-prompt", "y", "x"), "above 1")
     refused(spectrum("gen", *flux_args, "-n", 0, "x"), "--num-images")
     refused(spectrum("gen", *flux_args, "--seed", -1, "x"), "--seed")
