@@ -1,12 +1,12 @@
-"""The spectral cache: at forecast steps a denoiser runs hollow, with its blocks taken out.
+"""The spectral cache: at forecast steps the denoiser runs hollow, or not at all.
 
-Three native torch hooks do the work. Before a call of the denoiser it is decided whether the call
-is computed; if not, its block lists are swapped for empty ones. Before the head, the feature is
-recorded (computed) or replaced by the forecast. After the call the lists are put back. Native
-hooks stay where accelerate or diffusers replace `forward`.
+A step is what lies between two calls of `scheduler.step` (for Heun and its like, two of them make
+a step); the number of a denoiser call within its step is its guidance branch. Timesteps are never
+read: in bfloat16 they collide.
 
-A step is what lies between two calls of `scheduler.step`; the number of a denoiser call within
-its step is its guidance branch. Timesteps are never read: in bfloat16 they collide.
+Denoisers and scheduler are given dynamic subclasses while the cache is enabled. Unlike a replaced
+`forward`, a subclass stays where accelerate or diffusers put hooks in and take them out, and
+unlike a method on the instance it survives the deep copies that pipelines make of schedulers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
-from weakref import WeakSet
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import nn
@@ -25,18 +25,35 @@ from torch import nn
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.forecast import Forecaster
 from spectrum.history import FeatureHistory
-from spectrum.locate import Anatomy, Tracer, first_tensor
+from spectrum.hollow import hollow, recorded, without_residuals
+from spectrum.locate import Anatomy, Tracer, cannot_carry, first_tensor, tensors_of
 from spectrum.methods import DEFAULT_METHOD, Method, get_method
 from spectrum.report import Report, Step
+from spectrum.samplers import stages_per_step
 from spectrum.schedule import Plan, Schedule, make_plan
 
 # Called when denoising begins (step None) and after each step.
 Listener = Callable[[Report, Step | None], None]
 
-# A guidance branch: number of the call within its step, shape and dtype of the latents.
-_Branch = tuple[int, torch.Size, torch.dtype]
+# Components of a pipeline that are called once or more a step. Two of them take over from each
+# other (Wan2.2) or are both called in every step.
+DENOISERS = ("transformer", "transformer_2", "unconditional_transformer", "unet")
+
+# Between a hollow call that replays the computed feature and the computed call itself; the two
+# are bitwise equal where the same kernels run. Wrong blocks or heads are off by the whole output.
+_REPLAY_TOLERANCE = 1e-2
 
 _cached_denoisers: WeakSet[nn.Module] = WeakSet()
+_known_anatomies: WeakKeyDictionary[nn.Module, Anatomy] = WeakKeyDictionary()
+
+
+class _Branch(NamedTuple):
+    """A guidance branch: which denoiser, the number of its call within the step, and latents."""
+
+    denoiser: str
+    call: int
+    shape: torch.Size
+    dtype: torch.dtype
 
 
 @dataclass
@@ -45,7 +62,8 @@ class _Run:
 
     plan: Plan
     report: Report
-    branches: dict[_Branch, FeatureHistory] = field(default_factory=dict)
+    branches: dict[_Branch, list[FeatureHistory]] = field(default_factory=dict)
+    stages: int = 0  # calls of scheduler.step
     step: int = -1
     # of the step under way:
     under_way: bool = False
@@ -61,16 +79,6 @@ class _Run:
         return step in self.plan.computed_steps or step >= self.plan.num_steps
 
 
-@dataclass
-class _Call:
-    """The denoiser call under way."""
-
-    branch: _Branch
-    forecast: torch.Tensor | None  # None: computed
-    tracer: Tracer | None = None
-    blocks: dict[str, nn.Module | None] = field(default_factory=dict)  # those taken out
-
-
 class SpectralCache:
     """Forecast most steps of a diffusers pipeline instead of computing them (arXiv 2603.01623).
 
@@ -78,7 +86,8 @@ class SpectralCache:
     between is a run of its own, with its own report.
 
     Args:
-        pipe: a diffusers pipeline with one denoiser (`transformer` or `unet`).
+        pipe: a diffusers pipeline with a `transformer` or `unet`; Wan2.2's two transformers each
+            have their own history and share of the computed steps.
         speedup: steps over computed steps, at the least. The default of 3.5 computes 14 of 50.
         method: of `spectrum.methods`, or its name; "published" is exactly the paper's.
         blend: for "published" and "affine", the share of the ridge against linear extrapolation.
@@ -88,7 +97,8 @@ class SpectralCache:
             on_step(report, step) after each step.
 
     Raises UsageError (a ValueError) for what can't be had; planning for the pipeline's number of
-    steps happens when denoising begins.
+    steps happens when denoising begins, and a denoiser whose blocks and head can't be told apart
+    is refused at its first call.
     """
 
     def __init__(
@@ -113,12 +123,10 @@ class SpectralCache:
         self._speedup = 3.5 if speedup is None else speedup
         self._schedule = schedule
         self._on_step = on_step
-        self._denoiser = _only_denoiser(pipe)
-        self._anatomy: Anatomy | None = None
-        self._handles: list[Any] = []
+        self._denoisers = find_denoisers(pipe)
         self._scheduler: Any = None
+        self._total: int | None = None  # steps, as the pipeline's progress bar was told
         self._run: _Run | None = None
-        self._call: _Call | None = None
 
     # -- from outside ----------------------------------------------------------------------------
 
@@ -129,32 +137,41 @@ class SpectralCache:
             raise SpectrumError("no report yet: the pipeline has not been called under this cache")
         return self.reports[-1]
 
+    @property
+    def anatomies(self) -> dict[str, Anatomy]:
+        """Blocks and heads of each denoiser that has been called under a cache."""
+        found = {name: _known_anatomies.get(d) for name, d in self._denoisers.items()}
+        return {name: anatomy for name, anatomy in found.items() if anatomy}
+
+    @property
+    def enabled(self) -> bool:
+        return self._scheduler is not None
+
     def enable(self) -> None:
-        """Put the hooks in. Raises UsageError where another cache is on the denoiser already."""
-        if self._handles:
+        """Put the subclasses in. Raises UsageError where a denoiser has another cache already."""
+        if self.enabled:
             return
-        denoiser = self._denoiser
-        if denoiser in _cached_denoisers or getattr(denoiser, "is_cache_enabled", False):
-            raise UsageError(
-                f"{type(denoiser).__name__} is cached already; disable that cache first"
-            )
-        _cached_denoisers.add(denoiser)
-        self._handles = [
-            denoiser.register_forward_pre_hook(self._before_denoiser, with_kwargs=True),
-            denoiser.register_forward_hook(self._after_denoiser, always_call=True),
-        ]
-        self._mark_scheduler()
+        for denoiser in self._denoisers.values():
+            if denoiser in _cached_denoisers or getattr(denoiser, "is_cache_enabled", False):
+                raise UsageError(
+                    f"{type(denoiser).__name__} is cached already; disable that cache first"
+                )
+        for name, denoiser in self._denoisers.items():
+            _cached_denoisers.add(denoiser)
+            self._subclass_denoiser(name, denoiser)
+        self._subclass_scheduler()
+        self._listen_to_total()
 
     def disable(self) -> None:
         """Put the pipeline back to what it was. Harmless where nothing is enabled."""
-        self._end_call()
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        self._anatomy = None  # its hook on the head is gone
-        self._unmark_scheduler()
+        if not self.enabled:
+            return
+        for denoiser in self._denoisers.values():
+            denoiser.__class__ = type(denoiser).__mro__[1]
+            _cached_denoisers.discard(denoiser)
+        self._restore_scheduler()
+        del self._pipe.progress_bar
         self._run = None
-        _cached_denoisers.discard(self._denoiser)
 
     def __enter__(self) -> SpectralCache:
         self.enable()
@@ -168,43 +185,71 @@ class SpectralCache:
     ) -> None:
         self.disable()
 
-    # -- steps -----------------------------------------------------------------------------------
+    # -- the pipeline's parts, made to report to us ----------------------------------------------
 
-    def _mark_scheduler(self) -> None:
-        """Give the scheduler a subclass that tells us of steps and of new runs.
+    def _subclass_denoiser(self, name: str, denoiser: nn.Module) -> None:
+        cls = type(denoiser)
 
-        A subclass, not methods on the instance: pipelines deep-copy schedulers, and a copied
-        bound method would step the original.
-        """
+        def call(this: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            forward = functools.partial(cls.__call__, this)
+            return self._denoise(name, this, forward, args, kwargs)
+
+        members = {"__call__": call, "__module__": cls.__module__, "__doc__": cls.__doc__}
+        denoiser.__class__ = type(cls.__name__, (cls,), members)
+
+    def _subclass_scheduler(self) -> None:
         scheduler = self._pipe.scheduler
         cls = type(scheduler)
 
         @functools.wraps(cls.step)
         def step(this: Any, *args: Any, **kwargs: Any) -> Any:
             result = cls.step(this, *args, **kwargs)
-            self._end_step()
+            self._end_stage()
             return result
 
         @functools.wraps(cls.set_timesteps)
         def set_timesteps(this: Any, *args: Any, **kwargs: Any) -> Any:
-            self._run = None
+            self._run = self._total = None
             return cls.set_timesteps(this, *args, **kwargs)
 
         members = {"step": step, "set_timesteps": set_timesteps, "__module__": cls.__module__}
         scheduler.__class__ = type(cls.__name__, (cls,), members)
         self._scheduler = scheduler
 
-    def _unmark_scheduler(self) -> None:
-        if self._scheduler is not None:
-            self._scheduler.__class__ = type(self._scheduler).__mro__[1]
-            self._scheduler = None
+    def _restore_scheduler(self) -> None:
+        self._scheduler.__class__ = type(self._scheduler).__mro__[1]
+        self._scheduler = None
+
+    def _listen_to_total(self) -> None:
+        """Some image-to-image pipelines tell nobody but their progress bar how long they run."""
+        progress_bar = self._pipe.progress_bar
+
+        @functools.wraps(progress_bar)
+        def listen(iterable: Any = None, total: int | None = None) -> Any:
+            if total is not None:
+                self._total = total
+            return progress_bar(iterable, total) if iterable is None else progress_bar(iterable)
+
+        self._pipe.progress_bar = listen
+
+    def _num_steps(self) -> int:
+        """How many steps the run will take. The scheduler's own list is the last resort: it is
+        too long for image-to-image, which leaves out the first steps."""
+        stages = int(getattr(self._pipe, "num_timesteps", 0) or 0)
+        if not stages and self._total:
+            return self._total
+        stages = stages or len(self._pipe.scheduler.timesteps)
+        return -(-stages // stages_per_step(self._pipe.scheduler))
+
+    # -- steps -----------------------------------------------------------------------------------
 
     def _begin_run(self) -> _Run:
-        num_steps = _num_steps(self._pipe)
+        num_steps = self._num_steps()
+        handover = handover_step(self._pipe, num_steps)
         if self._schedule is not None:
-            plan = make_plan(self._schedule, num_steps)
+            plan = make_plan(self._schedule, num_steps, handover)
         else:
-            plan = self._method.planner.plan(num_steps, self._speedup)
+            plan = self._method.planner.plan(num_steps, self._speedup, handover)
         run = _Run(plan, Report(num_steps, plan.computed_steps))
         self.reports.append(run.report)
         if self._on_step:
@@ -214,8 +259,8 @@ class SpectralCache:
     def _begin_step(self) -> _Run:
         """The run, with its step begun if this is the step's first denoiser call."""
         if self._pipe.scheduler is not self._scheduler:  # the user has set another one
-            self._unmark_scheduler()
-            self._mark_scheduler()
+            self._restore_scheduler()
+            self._subclass_scheduler()
             self._run = None
         if self._run is None:
             self._run = self._begin_run()
@@ -225,11 +270,17 @@ class SpectralCache:
             run.under_way, run.calls, run.computed, run.note = True, 0, False, None
             run.errors = []
             run.began = time.perf_counter()
+            if run.step and run.step == run.plan.handover:
+                run.branches.clear()  # the first denoiser is not called again
         return run
 
-    def _end_step(self) -> None:
+    def _end_stage(self) -> None:
+        """A call of scheduler.step has ended, and with its last stage the step."""
         run = self._run
         if run is None or not run.under_way:  # a second scheduler may step within one step
+            return
+        run.stages += 1
+        if run.stages % stages_per_step(self._scheduler) and run.step < run.plan.num_steps - 1:
             return
         run.under_way = False
         errors = [float(error) for error in run.errors]
@@ -245,113 +296,143 @@ class SpectralCache:
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def _before_denoiser(self, denoiser: nn.Module, args: Any, kwargs: Any) -> None:
-        self._end_call()  # an interrupt may have left the last one open
+    def _denoise(self, name: str, denoiser: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """One call of a denoiser: computed and recorded, or hollow with forecast features."""
         run = self._begin_step()
         latents = first_tensor(args, kwargs)
         if latents is None:
             raise UsageError(f"{type(denoiser).__name__} was called without any latents")
         run.device = latents.device
-        branch = (run.calls, latents.shape, latents.dtype)
+        branch = _Branch(name, run.calls, latents.shape, latents.dtype)
         run.calls += 1
-        self._call = call = _Call(branch, self._forecast(run, branch))
-        if call.forecast is None:
-            run.computed = True
-            if self._anatomy is None and run.step < run.plan.last_forecast:
-                call.tracer = Tracer(denoiser)
-        elif self._anatomy is not None:
-            for name in self._anatomy.block_lists:
-                call.blocks[name] = denoiser._modules[name]
-                denoiser._modules[name] = nn.ModuleList()
+        forecasts = self._forecast(run, branch)
+        anatomy = _known_anatomies.get(denoiser)
+        if forecasts is not None and anatomy is not None:
+            with hollow(denoiser, anatomy, forecasts):
+                return forward(*args, **without_residuals(kwargs))
+        run.computed = True
+        if anatomy is None and run.plan.forecast_steps:
+            output, features = _trace(denoiser, forward, args, kwargs)
+        elif anatomy is not None:
+            with recorded(denoiser, anatomy) as features:
+                output = forward(*args, **kwargs)
+        else:
+            return forward(*args, **kwargs)
+        self._record(run, branch, denoiser, features)
+        return output
 
-    def _before_head(self, _head: nn.Module, args: Any, kwargs: Any) -> Any:
-        call, run = self._call, self._run
-        feature = first_tensor(args, kwargs)
-        if call is None or run is None or feature is None:
-            return None
-        if call.forecast is None:
-            self._record(run, call.branch, feature)
-            return None
-        forecast = call.forecast.to(feature.dtype)
-        return (
-            tuple(forecast if x is feature else x for x in args),
-            {name: forecast if x is feature else x for name, x in kwargs.items()},
-        )
-
-    def _after_denoiser(self, denoiser: nn.Module, _args: Any, output: Any) -> None:
-        call = self._call
-        self._end_call()
-        # This hook also runs after an exception in the forward; there is no output then.
-        if call is None or call.tracer is None or output is None or self._run is None:
-            return
-        self._anatomy = call.tracer.anatomy()
-        head = denoiser.get_submodule(self._anatomy.head)
-        self._handles.append(head.register_forward_pre_hook(self._before_head, with_kwargs=True))
-        assert call.tracer.feature is not None
-        self._record(self._run, call.branch, call.tracer.feature)
-
-    def _end_call(self) -> None:
-        """Put the blocks back and take tracing hooks out, whatever happened in the call."""
-        call, self._call = self._call, None
-        if call is None:
-            return
-        self._denoiser._modules.update(call.blocks)
-        if call.tracer:
-            call.tracer.remove()
-
-    def _forecast(self, run: _Run, branch: _Branch) -> torch.Tensor | None:
-        """The forecast feature for this call; None where it is to be computed."""
+    def _forecast(self, run: _Run, branch: _Branch) -> list[torch.Tensor] | None:
+        """The forecast features for this call; None where it is to be computed."""
         if run.is_planned(run.step):
             return None
-        history = run.branches.get(branch)
-        if history is None:
+        histories = run.branches.get(branch)
+        if histories is None:
             run.note = "computed, as nothing was stored for this call of the denoiser"
             return None
-        forecast = self._weighted_sum(run, history)
-        if not torch.isfinite(forecast.to(history.dtype)).all():  # float16 overflows early
-            run.note = "computed, as its forecast was not finite"
-            return None
-        return forecast
+        forecasts = [self._weighted_sum(run, history) for history in histories]
+        for forecast, history in zip(forecasts, histories, strict=True):
+            if not torch.isfinite(forecast.to(history.dtype)).all():  # float16 overflows early
+                run.note = "computed, as its forecast was not finite"
+                return None
+        return forecasts
 
-    def _record(self, run: _Run, branch: _Branch, feature: torch.Tensor) -> None:
-        """Store a computed feature, and measure how well it would have been forecast."""
-        history = run.branches.get(branch)
-        if history is not None and len(run.report.computed_steps) >= 2:
-            miss = self._weighted_sum(run, history).sub_(feature)
-            size = torch.linalg.vector_norm(feature, dtype=torch.float32)
-            run.errors.append(torch.linalg.vector_norm(miss) / size)
-        if run.step > run.plan.last_forecast:
+    def _record(
+        self, run: _Run, branch: _Branch, denoiser: nn.Module, features: list[torch.Tensor]
+    ) -> None:
+        """Store computed features, and measure how well they would have been forecast."""
+        histories = run.branches.get(branch)
+        if histories is not None and len(run.report.computed_steps) >= 2:
+            for history, feature in zip(histories, features, strict=True):
+                miss = self._weighted_sum(run, history).sub_(feature)
+                size = torch.linalg.vector_norm(feature, dtype=torch.float32)
+                run.errors.append(torch.linalg.vector_norm(miss) / size)
+        if run.step > run.plan.last_forecast(run.step):
             return
-        if history is None:
-            capacity = run.plan.features_kept(self._forecaster.keeps)
-            history = FeatureHistory(capacity, _storage_dtype(self._denoiser, feature))
-            run.branches[branch] = history
-        history.append(run.step, feature)
-        run.report.stored_bytes = sum(h.nbytes for h in run.branches.values())
+        if histories is None:
+            capacity = run.plan.features_kept_at(run.step, self._forecaster.keeps)
+            histories = [
+                FeatureHistory(capacity, _storage_dtype(denoiser, feature)) for feature in features
+            ]
+            run.branches[branch] = histories
+        for history, feature in zip(histories, features, strict=True):
+            history.append(run.step, feature)
+        stored = sum(h.nbytes for histories in run.branches.values() for h in histories)
+        run.report.stored_bytes = max(run.report.stored_bytes, stored)
 
     def _weighted_sum(self, run: _Run, history: FeatureHistory) -> torch.Tensor:
         weights = self._forecaster.weights(history.steps, run.step, run.plan.num_steps)
         return history.forecast(weights.tolist())
 
 
-def _only_denoiser(pipe: Any) -> nn.Module:
-    """The pipeline's one denoiser. Raises UsageError where there is none, or a second."""
-    denoisers = [
-        module
-        for name in ("transformer", "transformer_2", "unet")
+def find_denoisers(pipe: Any) -> dict[str, nn.Module]:
+    """The pipeline's denoisers by name. Raises UsageError where there is none that we can carry."""
+    found = {
+        name: module
+        for name in DENOISERS
         if isinstance(module := getattr(pipe, name, None), nn.Module)
-    ]
-    if len(denoisers) != 1:
+    }
+    if not found:
         raise UsageError(
-            f"{type(pipe).__name__} has {len(denoisers)} denoisers; Spectrum needs exactly one"
+            f"{type(pipe).__name__} has no denoiser that Spectrum knows ({', '.join(DENOISERS)})"
         )
-    return denoisers[0]
+    for name, module in found.items():
+        if hasattr(module, "_orig_mod"):
+            raise UsageError(
+                f"the {name} is compiled as a whole, so no block can be skipped;"
+                f" use pipe.{name}.compile_repeated_blocks() instead of torch.compile"
+            )
+    return found
 
 
-def _num_steps(pipe: Any) -> int:
-    """How many times the scheduler will step in this run (image-to-image skips the first few, so
-    the scheduler's own list is the last resort)."""
-    return int(getattr(pipe, "num_timesteps", 0) or len(pipe.scheduler.timesteps))
+def handover_step(pipe: Any, num_steps: int) -> int:
+    """The step at which the second of two denoisers takes over; 0 where none does.
+
+    Wan2.2: `transformer` is called while t ≥ boundary_ratio · num_train_timesteps.
+    """
+    ratio = getattr(pipe.config, "boundary_ratio", None)
+    if ratio is None or getattr(pipe, "transformer_2", None) is None:
+        return 0
+    boundary = ratio * pipe.scheduler.config.num_train_timesteps
+    stages = stages_per_step(pipe.scheduler)
+    steps = pipe.scheduler.timesteps[-num_steps * stages :][::stages]
+    before = sum(float(t) >= boundary for t in steps)
+    return before if before < num_steps else 0
+
+
+def _trace(
+    denoiser: nn.Module, forward: Any, args: Any, kwargs: Any
+) -> tuple[Any, list[torch.Tensor]]:
+    """A denoiser's first computed call: finds its parts, and tries them by a replay.
+
+    Raises UsageError where the parts can't be found, or where the hollow forward with just
+    the features that were computed does not put out what the computed forward did.
+    """
+    with Tracer(denoiser) as tracer:
+        output = forward(*args, **kwargs)
+    anatomy = tracer.anatomy()
+    try:
+        with hollow(denoiser, anatomy, tracer.features):
+            replayed = forward(*args, **without_residuals(kwargs))
+    except Exception as error:
+        reason = f"without its blocks it fails ({type(error).__name__}: {error})"
+        raise cannot_carry(denoiser, " ".join(reason.split())) from error
+    if not _agree(output, replayed):
+        raise cannot_carry(
+            denoiser, f"its output is not decided by what enters {' and '.join(anatomy.heads)}"
+        )
+    _known_anatomies[denoiser] = anatomy
+    return output, tracer.features
+
+
+def _agree(output: Any, replayed: Any) -> bool:
+    """Whether a replay put out the same tensors."""
+    ours, theirs = list(tensors_of(replayed)), list(tensors_of(output))
+    if not theirs or [x.shape for x in ours] != [x.shape for x in theirs]:
+        return False
+    return all(
+        float((a.float() - b.float()).norm()) <= _REPLAY_TOLERANCE * float(b.float().norm())
+        for a, b in zip(ours, theirs, strict=True)
+    )
 
 
 def _storage_dtype(denoiser: nn.Module, feature: torch.Tensor) -> torch.dtype:

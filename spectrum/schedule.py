@@ -100,6 +100,7 @@ class Plan:
     num_steps: int
     computed_steps: tuple[int, ...]
     schedule: Schedule
+    handover: int = 0  # the step at which a second denoiser takes over; 0: there is none
 
     @property
     def speedup(self) -> float:
@@ -110,16 +111,28 @@ class Plan:
     def forecast_steps(self) -> list[int]:
         return sorted(set(range(self.num_steps)) - set(self.computed_steps))
 
-    @property
-    def last_forecast(self) -> int:
-        """The last forecast step; -1 if there is none. What is computed later is not stored."""
-        return max(self.forecast_steps, default=-1)
+    def last_forecast(self, step: int) -> int:
+        """The last forecast step of the denoiser that runs at `step`; -1 if there is none.
+
+        What that denoiser computes later need not be stored.
+        """
+        mine = self._denoiser_steps(step)
+        return max((s for s in self.forecast_steps if s in mine), default=-1)
 
     def features_kept(self, keeps: int | None) -> int:
         """How many features have to be held at once for a forecaster that looks at `keeps`."""
-        last = self.last_forecast
-        stored = sum(step < last for step in self.computed_steps)
+        return max(self.features_kept_at(step, keeps) for step in {0, self.handover})
+
+    def features_kept_at(self, step: int, keeps: int | None) -> int:
+        """The same for the denoiser that runs at `step`."""
+        mine, last = self._denoiser_steps(step), self.last_forecast(step)
+        stored = sum(s < last for s in self.computed_steps if s in mine)
         return stored if keeps is None else min(stored, keeps)
+
+    def _denoiser_steps(self, step: int) -> range:
+        if step < self.handover:
+            return range(self.handover)
+        return range(self.handover, self.num_steps)
 
 
 @dataclass(frozen=True)
@@ -135,11 +148,12 @@ class Planner:
     window: int = 2
     protect_last: int = 0
 
-    def plan(self, num_steps: int, speedup: float) -> Plan:
+    def plan(self, num_steps: int, speedup: float, handover: int = 0) -> Plan:
         """Compute at most ⌊num_steps / speedup⌋ steps, so that `speedup` is reached or passed.
 
-        Raises UsageError for a speedup below 1, or one that the run is too short for; it names
-        the largest possible.
+        At step `handover`, if it is not 0, a second denoiser takes over (Wan2.2): each of the two
+        has computed steps in proportion to its own, and a warm-up. Raises UsageError for a speedup
+        below 1, or one that the run is too short for; it names the largest possible.
         """
         if num_steps < 1:
             raise UsageError(f"a run needs at least 1 step, not {num_steps}")
@@ -147,24 +161,50 @@ class Planner:
             raise UsageError(f"a speedup is at least 1 (1 computes every step), not {speedup:g}")
         budget = floor(num_steps / speedup + 1e-9)
         if budget >= num_steps:
-            return make_plan(ExplicitSchedule(tuple(range(num_steps))), num_steps)
-        fewest = self._fewest(num_steps)
-        if budget < fewest:
+            return make_plan(ExplicitSchedule(tuple(range(num_steps))), num_steps, handover)
+        parts = self._parts(num_steps, handover)
+        fewest = [planner._fewest(steps) for planner, steps in parts]
+        if budget < sum(fewest):
             raise UsageError(
                 f"{num_steps} steps at speedup {speedup:g} leave {budget} to compute, at least"
-                f" {fewest} are needed; the largest speedup for {num_steps} steps is"
-                f" {self.largest_speedup(num_steps):g}"
+                f" {sum(fewest)} are needed; the largest speedup for {num_steps} steps is"
+                f" {self.largest_speedup(num_steps, handover):g}"
             )
+        if len(parts) == 1:
+            return make_plan(self._schedule(num_steps, budget), num_steps)
+        first = round(budget * handover / num_steps)
+        first = min(max(first, fewest[0], budget - (num_steps - handover)), budget - fewest[1])
+        first = min(first, handover)
+        (early, _), (late, rest) = parts
+        steps = early._schedule(handover, first).computed_steps(handover)
+        after = late._schedule(rest, budget - first).computed_steps(rest)
+        explicit = ExplicitSchedule((*steps, *(handover + step for step in after)))
+        return make_plan(explicit, num_steps, handover)
+
+    def largest_speedup(self, num_steps: int, handover: int = 0) -> float:
+        """The largest that `plan` accepts, rounded down to hundredths."""
+        fewest = sum(planner._fewest(steps) for planner, steps in self._parts(num_steps, handover))
+        return floor(100 * num_steps / fewest) / 100
+
+    def _parts(self, num_steps: int, handover: int) -> list[tuple[Planner, int]]:
+        """A planner and a number of steps for each denoiser; the warm-up is shared out."""
+        if not 0 < handover < num_steps:
+            return [(self, num_steps)]
+        share = min(max(1, round(self.warmup * handover / num_steps)), max(1, self.warmup - 1))
+        early = replace(self, warmup=share, protect_last=0)
+        late = replace(self, warmup=max(1, self.warmup - share))
+        return [(early, handover), (late, num_steps - handover)]
+
+    def _schedule(self, num_steps: int, budget: int) -> Schedule:
+        """The member of the family that spends the budget."""
+        if budget >= num_steps:
+            return ExplicitSchedule(tuple(range(num_steps)))
         if self.family == "even":
-            return make_plan(EvenSchedule(budget, self.warmup, self.protect_last), num_steps)
+            return EvenSchedule(budget, self.warmup, self.protect_last)
         dense = WindowSchedule(self.warmup, self.window, 0.0, self.protect_last)
         if len(dense.computed_steps(num_steps)) < budget:
             dense = replace(dense, window=1)  # even α = 0 would leave part of the budget unused
-        return make_plan(_solve_alpha(dense, num_steps, budget), num_steps)
-
-    def largest_speedup(self, num_steps: int) -> float:
-        """The largest that `plan` accepts, rounded down to hundredths."""
-        return floor(100 * num_steps / self._fewest(num_steps)) / 100
+        return _solve_alpha(dense, num_steps, budget)
 
     def _fewest(self, num_steps: int) -> int:
         if self.family == "even":
@@ -173,9 +213,10 @@ class Planner:
         return len(sparse.computed_steps(num_steps))
 
 
-def make_plan(schedule: Schedule, num_steps: int) -> Plan:
-    """The plan of a given schedule."""
-    return Plan(num_steps, tuple(schedule.computed_steps(num_steps)), schedule)
+def make_plan(schedule: Schedule, num_steps: int, handover: int = 0) -> Plan:
+    """The plan of a given schedule; the step at which a denoiser takes over is computed too."""
+    steps = sorted({*schedule.computed_steps(num_steps), handover})
+    return Plan(num_steps, tuple(steps), schedule, handover)
 
 
 def _solve_alpha(schedule: WindowSchedule, num_steps: int, budget: int) -> WindowSchedule:
