@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from spectrum import SpectralCache
-from spectrum.loading import choose_device, load_pipeline
+from spectrum.loading import Options, choose_device, load_pipeline
 from spectrum.methods import METHODS, get_method
 from spectrum.preset import find_preset
 from spectrum.request import Request, resolve
@@ -95,8 +95,9 @@ def main() -> None:
     preset = find_preset(options.model)
     file = options.file or Path(__file__).parent / "prompts" / f"{preset.name}.txt"
     prompts = file.read_text(encoding="utf-8").splitlines()[: options.prompts]
-    pipe = load_pipeline(preset, choose_device(options.device), weights=options.weights)
     request = resolve(preset, prompts[0], steps=options.steps, speedup=1)
+    device = choose_device(options.device)
+    pipe = load_pipeline(request, device, Options(weights=options.weights))
     print(
         f"{preset.name}, {options.steps} steps, guidance {request.guidance:g}, {len(prompts)}"
         f" prompts; torch {torch.__version__}, {torch.get_num_threads()} threads,"

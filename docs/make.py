@@ -39,7 +39,7 @@ CAPTION = 34  # px
 def pairs(model: str, prompts: list[str]) -> list[tuple[str, Frames, Frames]]:
     """Prompt, frames of the plain run, frames at the default speedup."""
     preset = find_preset(model)
-    pipe = load_pipeline(preset, torch.device("cpu"))
+    pipe = load_pipeline(resolve(preset, preset.example), torch.device("cpu"))
     return [
         (
             prompt,

@@ -52,7 +52,7 @@ class _Branch(NamedTuple):
 
     denoiser: str
     call: int
-    shape: torch.Size
+    shapes: tuple[torch.Size, ...]
     dtype: torch.dtype
 
 
@@ -123,7 +123,7 @@ class SpectralCache:
         self._speedup = 3.5 if speedup is None else speedup
         self._schedule = schedule
         self._on_step = on_step
-        self._denoisers = find_denoisers(pipe)
+        self.denoisers = find_denoisers(pipe)
         self._scheduler: Any = None
         self._total: int | None = None  # steps, as the pipeline's progress bar was told
         self._run: _Run | None = None
@@ -140,7 +140,7 @@ class SpectralCache:
     @property
     def anatomies(self) -> dict[str, Anatomy]:
         """Blocks and heads of each denoiser that has been called under a cache."""
-        found = {name: _known_anatomies.get(d) for name, d in self._denoisers.items()}
+        found = {name: _known_anatomies.get(d) for name, d in self.denoisers.items()}
         return {name: anatomy for name, anatomy in found.items() if anatomy}
 
     @property
@@ -151,12 +151,12 @@ class SpectralCache:
         """Put the subclasses in. Raises UsageError where a denoiser has another cache already."""
         if self.enabled:
             return
-        for denoiser in self._denoisers.values():
+        for denoiser in self.denoisers.values():
             if denoiser in _cached_denoisers or getattr(denoiser, "is_cache_enabled", False):
                 raise UsageError(
                     f"{type(denoiser).__name__} is cached already; disable that cache first"
                 )
-        for name, denoiser in self._denoisers.items():
+        for name, denoiser in self.denoisers.items():
             _cached_denoisers.add(denoiser)
             self._subclass_denoiser(name, denoiser)
         self._subclass_scheduler()
@@ -166,7 +166,7 @@ class SpectralCache:
         """Put the pipeline back to what it was. Harmless where nothing is enabled."""
         if not self.enabled:
             return
-        for denoiser in self._denoisers.values():
+        for denoiser in self.denoisers.values():
             denoiser.__class__ = type(denoiser).__mro__[1]
             _cached_denoisers.discard(denoiser)
         self._restore_scheduler()
@@ -287,7 +287,7 @@ class SpectralCache:
         _synchronize(run.device)
         seconds = time.perf_counter() - run.began
         error = max(errors) if errors else None
-        step = Step(run.step, run.computed, seconds, error, run.note)
+        step = Step(run.step, run.computed, seconds, error, run.note, run.calls)
         run.report.steps.append(step)
         if run.report.finished:
             run.branches.clear()  # the decoder needs the memory
@@ -303,7 +303,7 @@ class SpectralCache:
         if latents is None:
             raise UsageError(f"{type(denoiser).__name__} was called without any latents")
         run.device = latents.device
-        branch = _Branch(name, run.calls, latents.shape, latents.dtype)
+        branch = _Branch(name, run.calls, _shapes(args, kwargs), latents.dtype)
         run.calls += 1
         forecasts = self._forecast(run, branch)
         anatomy = _known_anatomies.get(denoiser)
@@ -411,7 +411,7 @@ def _trace(
         output = forward(*args, **kwargs)
     anatomy = tracer.anatomy()
     try:
-        with hollow(denoiser, anatomy, tracer.features):
+        with Tracer(denoiser) as still, hollow(denoiser, anatomy, tracer.features):
             replayed = forward(*args, **without_residuals(kwargs))
     except Exception as error:
         reason = f"without its blocks it fails ({type(error).__name__}: {error})"
@@ -420,8 +420,18 @@ def _trace(
         raise cannot_carry(
             denoiser, f"its output is not decided by what enters {' and '.join(anatomy.heads)}"
         )
-    _known_anatomies[denoiser] = anatomy
+    # A list that is not looped over but indexed holds something else (HiDream's captions).
+    blocks = tuple(name for name in anatomy.blocks if name not in still.blocks)
+    _known_anatomies[denoiser] = Anatomy(blocks, anatomy.heads)
     return output, tracer.features
+
+
+def _shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Size, ...]:
+    """Of the latents: a tensor, or a list of one for each sample (Z-Image)."""
+    for value in (*args, *kwargs.values()):
+        if shapes := tuple(x.shape for x in tensors_of(value)):
+            return shapes
+    return ()
 
 
 def _agree(output: Any, replayed: Any) -> bool:

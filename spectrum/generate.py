@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from spectrum import __version__
+from spectrum.discover import parameters
 from spectrum.engine import Listener, SpectralCache
-from spectrum.errors import SpectrumError
+from spectrum.errors import SpectrumError, UsageError
+from spectrum.inputs import check_arguments
 from spectrum.media import Frames, to_uint8
 from spectrum.report import Report, Step
 from spectrum.request import Request
@@ -49,13 +51,20 @@ def generate(pipe: Any, request: Request, seed: int, on_step: Listener | None = 
             on_step(report, step)
         decoding = time.perf_counter()
 
+    arguments = call_arguments(type(pipe), request)
     with SpectralCache(pipe, request.speedup, method=request.method, on_step=listen) as cache:
-        output = pipe(
-            **request.arguments(),
-            generator=torch.Generator().manual_seed(seed),
-            output_type="np",
-            return_dict=False,
-        )[0][0]  # [H, W, 3] or [F, H, W, 3]
+        try:
+            output = pipe(
+                **arguments,
+                generator=torch.Generator().manual_seed(seed),
+                output_type="np",
+                return_dict=False,
+            )[0][0]  # [H, W, 3] or [F, H, W, 3]
+        except UsageError:
+            raise
+        except (ValueError, TypeError) as error:  # the pipeline's own checks of its arguments
+            reason = " ".join(str(error).split())
+            raise UsageError(f"{type(pipe).__name__} refuses this: {reason}") from error
     if not np.isfinite(output).all():
         raise SpectrumError("the model put out values that are not finite; try --dtype float32")
     frames = to_uint8(output.reshape(-1, *output.shape[-3:]))
@@ -65,35 +74,60 @@ def generate(pipe: Any, request: Request, seed: int, on_step: Listener | None = 
     )
 
 
+def call_arguments(cls: Any, request: Request) -> dict[str, Any]:
+    """The arguments of the pipeline's call. Raises UsageError for one that it doesn't take."""
+    if request.preset.image == "required" and request.image is None:
+        raise UsageError(f"{request.preset.name} works from an image; give one with --image FILE")
+    taken = parameters(cls)
+    arguments = request.arguments()
+    if request.image is not None and "width" not in taken:  # the image has that size already
+        arguments = {k: v for k, v in arguments.items() if k not in ("width", "height")}
+    if request.negative_prompt == request.preset.negative_prompt and "negative_prompt" not in taken:
+        arguments.pop("negative_prompt", None)  # nobody asked for it
+    check_arguments(cls, taken, arguments, request.preset.name)
+    return arguments
+
+
 def metadata(
-    request: Request, seed: int, report: Report, device: str, dtype: str
+    request: Request, seed: int, made: Generation, device: str, dtype: str
 ) -> dict[str, Any]:
     """All it takes to make the same file again, as one JSON document."""
     preset, method = request.preset, request.method
+    frames, height, width = made.frames.shape[:3]
     return {
         "schema": SCHEMA,
         "generator": f"spectrum {__version__}",
-        "model": preset.name,
-        "pipeline": preset.pipeline,
+        "model": preset.reference,
+        "pipeline": request.pipeline,
         "weights": preset.weights,
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "seed": seed,
-        "width": request.width,
-        "height": request.height,
-        "frames": request.frames,
+        "width": width,
+        "height": height,
+        "frames": frames,
         "fps": request.fps,
         "steps": request.steps,
         "guidance": request.guidance,
         "speedup": request.speedup,
+        "image": str(request.image_path) if request.image_path else None,
+        "strength": request.strength,
+        "loras": [str(lora) for lora in request.loras],
+        "scheduler": request.scheduler,
+        "extras": {key: _plain(value) for key, value in request.extras.items()},
         "method": method.name,
         "blend": getattr(method.forecaster, "blend", None),
         "forecaster": repr(method.forecaster),
-        "computed_steps": report.computed_steps,
+        "computed_steps": made.report.computed_steps,
         "device": device,
         "dtype": dtype,
         "versions": {name: version(name) for name in ("spectrum-diffusion", "torch", "diffusers")},
     }
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it; of an image that came in by a path, only that there was one."""
+    return value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else "image"
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -36,6 +36,13 @@ class _TakenOut(nn.ModuleList):
         return self._modules[str(range(len(self._modules))[index])]
 
 
+class _PassThrough(nn.Module):
+    """In the place of a U-Net's middle block, which is one module."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor | None:
+        return first_tensor(args, kwargs)
+
+
 @contextmanager
 def hollow(
     denoiser: nn.Module, anatomy: Anatomy, features: Sequence[torch.Tensor]
@@ -45,8 +52,8 @@ def hollow(
     handles = []
     try:
         for name, part in taken.items():
-            # A U-Net's middle block is one module, and its forward asks whether there is one.
-            denoiser._modules[name] = _TakenOut(part) if isinstance(part, nn.ModuleList) else None
+            is_list = isinstance(part, nn.ModuleList)
+            denoiser._modules[name] = _TakenOut(part) if is_list else _PassThrough()
         for head, feature in zip(anatomy.heads, features, strict=True):
             module = denoiser.get_submodule(head)
             handles.append(module.register_forward_pre_hook(_replace(feature), with_kwargs=True))

@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from spectrum.discover import pipeline_class
 from spectrum.errors import SpectrumError, UsageError
+from spectrum.inputs import Lora
 from spectrum.preset import Dtype, Preset
+from spectrum.request import Request
 
 if TYPE_CHECKING:
     import torch
+
+Offload = Literal["none", "model", "group", "sequential"]
+Quantize = Literal["int8", "int4", "fp8"]
+
+# Short names of schedulers, for models that predict noise and for flow-matching ones.
+SCHEDULERS = {
+    "euler": "EulerDiscreteScheduler",
+    "euler-ancestral": "EulerAncestralDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "ddim": "DDIMScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+FLOW_SCHEDULERS = {
+    "euler": "FlowMatchEulerDiscreteScheduler",
+    "heun": "FlowMatchHeunDiscreteScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -35,43 +62,239 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def load_pipeline(
-    preset: Preset,
-    device: torch.device,
-    *,
-    dtype: Dtype | None = None,
-    weights: Path | None = None,
-) -> Any:
-    """The preset's diffusers pipeline, ready on `device`.
+@dataclass(frozen=True)
+class Options:
+    """How to load a model and lay it out on the machine.
 
     `dtype` replaces the preset's, but not those that it gives single components. `weights` is a
-    folder written by `save_pretrained`, taken instead of the hub. Safetensors only. Raises
-    UsageError for a folder that can't be this model and SpectrumError for weights that can't be
-    had.
+    folder written by `save_pretrained`, taken instead of the hub. `quantize` stores the weights of
+    denoisers and large text encoders in fewer bits. `vae_tiling` None leaves it to the preset.
     """
-    folder = weights or preset.embedded_folder
-    if folder is not None:
-        check_folder(preset, folder)
-    import diffusers
+
+    dtype: Dtype | None = None
+    weights: Path | None = None
+    offload: Offload = "none"
+    quantize: Quantize | None = None
+    vae_tiling: bool | None = None
+    compile: bool = False
+    attention: str | None = None
+
+
+def load_pipeline(request: Request, device: torch.device, options: Options | None = None) -> Any:
+    """The request's diffusers pipeline, ready on `device`, with its LoRAs and its scheduler.
+
+    Safetensors only. Raises UsageError for what can't be had of this model, and SpectrumError for
+    weights that can't be had.
+    """
     import torch
 
-    default = dtype or preset.dtype
+    from spectrum.engine import find_denoisers
+
+    options = options or Options()
+    preset = request.preset
+    folder = weights_folder(preset, options.weights)
+    cls = pipeline_class(request.pipeline, preset.path)
+    default = options.dtype or preset.dtype
     names = {"default": default, **preset.dtypes}
-    dtypes = {component: getattr(torch, name) for component, name in names.items()}
-    cls = getattr(diffusers, preset.pipeline, None)
-    if cls is None:
-        raise UsageError(f"{preset.path}: pipeline: diffusers has no {preset.pipeline}")
+    settings: dict[str, Any] = {
+        "dtype": {component: getattr(torch, name) for component, name in names.items()},
+        "use_safetensors": True,
+    }
+    if folder is None and preset.variant:
+        settings["variant"] = preset.variant
+    if options.quantize:
+        settings["quantization_config"] = _quantization(options.quantize, preset, folder)
     try:
-        pipe = cls.from_pretrained(folder or preset.weights, dtype=dtypes, use_safetensors=True)
+        pipe = cls.from_pretrained(folder or preset.weights, **settings)
     except Exception as error:
         # Whatever diffusers, transformers, safetensors and the hub raise: their kinds differ
         # between releases, the user's remedy does not.
         raise SpectrumError(_loading_failed(preset, folder, error)) from error
-    if preset.scheduler is not None:
-        scheduler = getattr(diffusers, preset.scheduler.name)
-        pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **preset.scheduler.settings)
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
+    _set_scheduler(pipe, preset, request.scheduler)
+    _load_loras(pipe, request.loras)
+    _set_tiling(pipe, preset, options.vae_tiling)
+    for denoiser in find_denoisers(pipe).values():
+        if options.attention:
+            _set_attention(denoiser, options.attention)
+        if options.compile:
+            _compile(denoiser, preset)
+    return _place(pipe, device, options.offload)
+
+
+def weights_folder(preset: Preset, weights: Path | None) -> Path | None:
+    """The folder to load from, checked; None: the hub."""
+    folder = weights or preset.embedded_folder
+    if folder is None and Path(preset.weights).is_dir():
+        folder = Path(preset.weights)
+    if folder is not None:
+        check_folder(preset, folder)
+    return folder
+
+
+def _set_scheduler(pipe: Any, preset: Preset, asked: str | None) -> None:
+    import diffusers
+
+    if preset.scheduler is not None:
+        cls = getattr(diffusers, preset.scheduler.name)
+        pipe.scheduler = cls.from_config(pipe.scheduler.config, **preset.scheduler.settings)
+    if asked is None:
+        return
+    config = pipe.scheduler.config
+    flow = "flow" in str(config.get("prediction_type", "")) or "FlowMatch" in config._class_name
+    name = scheduler_class(asked, flow)
+    settings: dict[str, Any] = {}
+    if flow and not name.startswith("FlowMatch"):
+        shift = config.get("flow_shift") or config.get("shift") or 1.0
+        settings = {
+            "use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift,
+        }  # fmt: skip
+    elif flow and "flow_shift" in config:
+        settings = {"shift": config["flow_shift"]}
+    pipe.scheduler = getattr(diffusers, name).from_config(config, **settings)
+
+
+def scheduler_class(name: str, flow: bool) -> str:
+    """A diffusers class name for the short or full name of a scheduler.
+
+    `flow`: for a flow-matching model. Raises UsageError, with the nearest name, for none.
+    """
+    import diffusers
+
+    short = FLOW_SCHEDULERS if flow else SCHEDULERS
+    if name in short:
+        return short[name]
+    cls = getattr(diffusers, name, None)
+    if isinstance(cls, type) and issubclass(cls, diffusers.SchedulerMixin):
+        return name
+    nearest = get_close_matches(name.lower(), short, n=1, cutoff=0)[0]
+    raise UsageError(
+        f"no scheduler {name!r} for this model; did you mean {nearest!r}? There are"
+        f" {', '.join(short)}, and the class names of diffusers"
+    )
+
+
+def _load_loras(pipe: Any, loras: Sequence[Lora]) -> None:
+    names = []
+    for number, lora in enumerate(loras):
+        if not hasattr(pipe, "load_lora_weights"):
+            raise UsageError(f"{type(pipe).__name__} takes no LoRA; leave --lora")
+        name = f"lora{number}"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what is wrong is said below, in one line
+                pipe.load_lora_weights(lora.source, adapter_name=name, use_safetensors=True)
+        except Exception as error:  # peft, safetensors and the hub raise what they like
+            reason = " ".join(str(error).split())[:200]
+            raise SpectrumError(
+                f"--lora {lora.source}: can't be loaded into {type(pipe).__name__}"
+                f" (is it for another model?): {reason}"
+            ) from error
+        if not any(name in adapters for adapters in pipe.get_list_adapters().values()):
+            raise SpectrumError(
+                f"--lora {lora.source}: none of its layers is in {type(pipe).__name__};"
+                " it is for another model"
+            )
+        names.append(name)
+    if names:
+        pipe.set_adapters(names, [lora.scale for lora in loras])
+
+
+def _set_tiling(pipe: Any, preset: Preset, asked: bool | None) -> None:
+    if not (preset.tiling if asked is None else asked):
+        return
+    vae: Any = getattr(pipe, "vae", None)
+    if not hasattr(vae, "enable_tiling"):
+        raise UsageError(f"the VAE of {preset.name} can't be tiled; leave --vae-tiling")
+    vae.enable_tiling()
+    if hasattr(vae, "enable_slicing"):
+        vae.enable_slicing()
+
+
+def _set_attention(denoiser: Any, backend: str) -> None:
+    from diffusers.models.attention_dispatch import AttentionBackendName
+
+    names = [name.value for name in AttentionBackendName]
+    if backend not in names:
+        nearest = get_close_matches(backend, names, n=1, cutoff=0)[0]
+        raise UsageError(f"no attention backend {backend!r}; did you mean {nearest!r}?")
+    try:
+        denoiser.set_attention_backend(backend)
+    except Exception as error:  # a missing package, or a device that it doesn't run on
+        reason = " ".join(str(error).split())
+        raise UsageError(f"--attention {backend} can't be used here: {reason}") from error
+
+
+def _compile(denoiser: Any, preset: Preset) -> None:
+    if not getattr(denoiser, "_repeated_blocks", None):
+        raise UsageError(
+            f"diffusers names no repeated blocks of {preset.name}'s {type(denoiser).__name__}"
+            " to compile; leave --compile"
+        )
+    denoiser.compile_repeated_blocks(fullgraph=True)
+
+
+def _quantization(bits: Quantize, preset: Preset, folder: Path | None) -> Any:
+    """torchao's weight-only formats, for denoisers and text encoders of the transformer kind."""
+    if find_spec("torchao") is None:
+        raise UsageError("--quantize needs torchao; `pip install spectrum-diffusion[quantize]`")
+    from diffusers import PipelineQuantizationConfig
+    from diffusers import TorchAoConfig as DenoiserConfig
+    from torchao import quantization
+    from transformers import TorchAoConfig as EncoderConfig
+
+    from spectrum.engine import DENOISERS
+
+    kinds = {
+        "int8": quantization.Int8WeightOnlyConfig,
+        "int4": quantization.Int4WeightOnlyConfig,
+        "fp8": quantization.Float8WeightOnlyConfig,
+    }
+    names = component_names(preset, folder)
+    chosen: dict[str, Any] = {
+        name: DenoiserConfig(kinds[bits]()) for name in names if name in DENOISERS
+    }
+    chosen |= {
+        name: EncoderConfig(kinds[bits]()) for name in names
+        if name.startswith("text_encoder") and names[name] != "CLIPTextModel"
+        and names[name] != "CLIPTextModelWithProjection"
+    }  # fmt: skip
+    return PipelineQuantizationConfig(quant_mapping=chosen)
+
+
+def component_names(preset: Preset, folder: Path | None) -> dict[str, str]:
+    """The model's components and their classes, by its index; empty if that isn't here yet."""
+    place = folder or _hub_folder(preset)
+    if place is None:
+        return dict.fromkeys(preset.parameters, "")
+    index = json.loads((place / "model_index.json").read_text(encoding="utf-8"))
+    return {
+        name: entry[1]
+        for name, entry in index.items()
+        if isinstance(entry, list) and entry[0] is not None
+    }
+
+
+def _place(pipe: Any, device: torch.device, offload: Offload) -> Any:
+    """On the device whole, or in parts that come and go."""
+    if offload == "none":
+        return pipe.to(device)
+    if device.type == "cpu":
+        raise UsageError("--offload moves weights between a GPU and memory; leave it on the CPU")
+    offload_to(pipe, device, offload)
+    return pipe
+
+
+def offload_to(pipe: Any, device: torch.device, offload: Offload) -> None:
+    """Keep the weights in memory: whole components, groups of layers or single layers visit."""
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    elif offload == "group":
+        pipe.enable_group_offload(
+            onload_device=device, offload_type="leaf_level", use_stream=device.type == "cuda"
+        )
 
 
 def check_folder(preset: Preset, folder: Path) -> None:

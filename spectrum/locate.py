@@ -82,6 +82,11 @@ class Tracer:
 
         return hook
 
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The block lists of which a member was called."""
+        return tuple(self._blocks)
+
     def anatomy(self) -> Anatomy:
         """What was seen. Raises UsageError with the reason for a denoiser that can't be carried."""
         problem = None

@@ -45,8 +45,8 @@ class Video(_Strict):
 
 
 class Guidance(_Strict):
-    """The pipeline's argument for the guidance scale, and how many calls of the denoiser a step
-    takes when the scale is above 1 (two for classifier-free guidance)."""
+    """The pipeline's argument for the guidance scale, and how many samples a step takes through
+    the denoiser when the scale is above 1 (two for classifier-free guidance)."""
 
     argument: str
     scale: float
@@ -61,7 +61,7 @@ class SchedulerChoice(_Strict):
 
 
 class Cache(_Strict):
-    speedup: Annotated[float, Field(ge=1)]
+    speedup: Annotated[float, Field(ge=1)] = 3.5
     method: str = DEFAULT_METHOD
     blend: Annotated[float, Field(ge=0, le=1)] | None = None
 
@@ -80,25 +80,36 @@ class Feature(_Strict):
 
 
 class Preset(_Strict):
-    """What Spectrum knows of a model. `weights` is a hub id, or `embedded`: inside the package."""
+    """What Spectrum knows of a model.
+
+    `weights` is a hub id, a folder, or `embedded`: inside the package. Sizes, guidance and feature
+    are unknown (None) for a model that has no preset file; the pipeline's own defaults hold then.
+    """
 
     summary: str
     pipeline: str
     weights: str
+    variant: str | None = None  # of the weights' files on the hub, such as fp16
     gated: bool = False
     media: Literal["image", "video"]
+    image: Literal["none", "optional", "required"] = "none"  # whether the pipeline takes one
+    image_pipeline: str | None = None  # with the same weights, takes an image to start from
     dtype: Dtype
     dtypes: dict[str, Dtype] = {}  # of single components
+    parameters: dict[str, float] = {}  # how many, of each component
     scheduler: SchedulerChoice | None = None
+    boundary: Annotated[float, Field(gt=0, lt=1)] | None = None  # sigma: the second denoiser's
     steps: Count
-    size: Size
+    distilled: bool = False  # made for a few steps: there is nothing to skip
+    size: Size | None = None
     video: Video | None = None
-    guidance: Guidance
+    guidance: Guidance | None = None
     negative_prompt: str | None = None  # None: the model takes none
     call: dict[str, Any] = {}  # further arguments of the pipeline
-    cache: Cache
-    feature: Feature
-    example: str
+    tiling: bool = False  # of the VAE, for pictures that are too large for it in one piece
+    cache: Cache = Cache()
+    feature: Feature | None = None
+    example: str = "a lighthouse on a cliff at dusk"
     vocabulary: list[str] = []  # all words the model knows; empty: any
 
     # where it was found
@@ -112,6 +123,11 @@ class Preset(_Strict):
         return self
 
     @property
+    def reference(self) -> str:
+        """What `--model` takes to find it again."""
+        return self.name if self.path != Path() else self.weights
+
+    @property
     def embedded_folder(self) -> Path | None:
         """The folder of weights inside the package, for a model that ships with it."""
         if self.weights != "embedded":
@@ -119,11 +135,26 @@ class Preset(_Strict):
         return Path(str(files("spectrum"))) / "models" / self.name
 
     def feature_bytes(self, width: int, height: int, frames: int, dtype: str) -> int:
-        """Bytes of one stored feature of one guidance branch."""
+        """Bytes of one stored feature of one guidance branch; 0 where its size is unknown."""
+        if self.feature is None:
+            return 0
         patch = self.feature.pixels_per_token
         depth = (frames - 1) // self.feature.frames_per_token + 1
         tokens = (width // patch) * (height // patch) * depth
         return tokens * self.feature.channels * BYTES[dtype]
+
+    def handover(self, num_steps: int) -> int:
+        """The step at which a second denoiser takes over; 0 where there is only one.
+
+        For flow-matching sigmas that fall evenly from 1 before the shift σ' = sσ / (1 + (s−1)σ).
+        """
+        if self.boundary is None:
+            return 0
+        shift = float(self.scheduler.settings.get("flow_shift", 1)) if self.scheduler else 1.0
+        sigmas = [1 - step / num_steps for step in range(num_steps)]
+        shifted = [shift * sigma / (1 + (shift - 1) * sigma) for sigma in sigmas]
+        before = sum(sigma >= self.boundary for sigma in shifted)
+        return before if before < num_steps else 0
 
 
 def check_dtype(name: str) -> Dtype:
@@ -160,6 +191,11 @@ def find_preset(name: str) -> Preset:
             raise UsageError(f"no preset file {name}; `spectrum models` lists the presets by name")
         return read_preset(Path(name))
     paths = preset_paths()
+    if name not in paths and (Path(name).is_dir() or name.count("/") == 1):
+        from spectrum.discover import discover
+
+        known = (read_preset(path) for path in paths.values())
+        return next((preset for preset in known if preset.weights == name), None) or discover(name)
     if name not in paths:
         nearest = get_close_matches(name.lower(), paths, n=2, cutoff=0.3) or ["demo-image"]
         guess = " or ".join(repr(near) for near in nearest)

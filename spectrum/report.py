@@ -21,6 +21,7 @@ class Step:
     seconds: float
     error: float | None = None
     note: str | None = None
+    calls: int = 0  # of denoisers: guidance branches, times the stages of the solver
 
 
 @dataclass

@@ -2,55 +2,92 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spectrum.errors import UsageError
+from spectrum.inputs import Lora, fitted, like, parse_extras, parse_lora, read_image
 from spectrum.methods import Method, get_method
 from spectrum.preset import Preset
 from spectrum.schedule import Plan
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt with every value settled. Build it by `resolve`."""
+    """One prompt with every value settled. Build it by `resolve`.
+
+    Width, height and guidance are None where the pipeline's own default holds.
+    """
 
     preset: Preset
     prompt: str
     negative_prompt: str | None
-    width: int
-    height: int
+    width: int | None
+    height: int | None
     frames: int
     fps: int | None  # None: an image
     steps: int
-    guidance: float
+    guidance: float | None
     speedup: float
     method: Method
+    image: Image | None = None
+    image_path: Path | None = None
+    strength: float | None = None
+    loras: tuple[Lora, ...] = ()
+    scheduler: str | None = None
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def pipeline(self) -> str:
+        """The class: another one where the model's own takes no image."""
+        if self.image is not None and self.preset.image == "none":
+            assert self.preset.image_pipeline is not None
+            return self.preset.image_pipeline
+        return self.preset.pipeline
+
+    @property
+    def run_steps(self) -> int:
+        """Steps that are run: image-to-image leaves out the first ones."""
+        if self.strength is None:
+            return self.steps
+        return self.steps - int(max(self.steps - self.steps * self.strength, 0))
 
     @property
     def plan(self) -> Plan:
-        return self.method.planner.plan(self.steps, self.speedup)
+        """By the preset; the run itself asks the pipeline where a second denoiser takes over."""
+        handover = self.preset.handover(self.run_steps)
+        return self.method.planner.plan(self.run_steps, self.speedup, handover)
 
     @property
     def branches(self) -> int:
-        """Calls of the denoiser a step."""
-        return self.preset.guidance.branches if self.guidance > 1 else 1
+        """Samples a step through the denoiser for one picture."""
+        guidance = self.preset.guidance
+        return guidance.branches if guidance and (self.guidance or 0) > 1 else 1
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of the pipeline's call, but for the generator."""
-        arguments = {
-            **self.preset.call,
-            "prompt": self.prompt,
+        preset = self.preset
+        arguments: dict[str, Any] = {
+            **preset.call, "prompt": self.prompt, "num_inference_steps": self.steps,
+        }  # fmt: skip
+        if preset.guidance and self.guidance is not None:
+            arguments[preset.guidance.argument] = self.guidance
+        if preset.media == "video":
+            arguments["num_frames"] = self.frames
+        optional = {
             "width": self.width,
             "height": self.height,
-            "num_inference_steps": self.steps,
-            self.preset.guidance.argument: self.guidance,
+            "negative_prompt": self.negative_prompt,
+            "image": self.image,
+            "strength": self.strength,
         }
-        if self.negative_prompt is not None:
-            arguments["negative_prompt"] = self.negative_prompt
-        if self.preset.media == "video":
-            arguments["num_frames"] = self.frames
-        return arguments
+        given = {name: value for name, value in optional.items() if value is not None}
+        return {**arguments, **given, **self.extras}
 
 
 def resolve(
@@ -67,6 +104,11 @@ def resolve(
     speedup: float | None = None,
     method: str | None = None,
     blend: float | None = None,
+    image: Path | None = None,
+    strength: float | None = None,
+    loras: Sequence[str] = (),
+    scheduler: str | None = None,
+    extras: Sequence[str] = (),
 ) -> Request:
     """Fill what is None from the preset. Raises UsageError for what the model can't take."""
     if not prompt.strip():
@@ -74,32 +116,104 @@ def resolve(
     if preset.video is None and (frames is not None or fps is not None):
         option = "--frames" if frames is not None else "--fps"
         raise UsageError(f"{preset.name} makes images, so {option} means nothing to it; leave it")
-    scale = preset.guidance.scale if guidance is None else guidance
-    if not 0 <= scale < float("inf"):
-        raise UsageError(f"--guidance is 0 or more, not {scale:g}")
+    scale = _guidance(preset, guidance)
     if negative_prompt is not None:
         _check_negative(preset, scale)
+    picture = _image(preset, image)
+    _check_strength(strength, picture)
     num_steps = _positive("steps", steps, preset.steps)
+    wide, high = _sizes(preset, width, height, picture)
+    if picture is not None and wide and high and not _edits(preset):
+        picture = fitted(picture, wide, high)
     if method is None:  # the preset's, with its blend unless another is asked for
         method, blend = preset.cache.method, preset.cache.blend if blend is None else blend
     chosen = get_method(method, blend)
-    if speedup is None:  # the preset's, or as much of it as a run of few steps allows
-        speedup = min(preset.cache.speedup, chosen.planner.largest_speedup(num_steps))
     request = Request(
         preset=preset,
         prompt=prompt.strip(),
         negative_prompt=preset.negative_prompt if negative_prompt is None else negative_prompt,
-        width=_size(preset, "width", width, preset.size.width),
-        height=_size(preset, "height", height, preset.size.height),
+        width=wide,
+        height=high,
         frames=_frames(preset, frames),
         fps=_positive("fps", fps, preset.video.fps) if preset.video else None,
         steps=num_steps,
         guidance=scale,
-        speedup=speedup,
+        speedup=1.0,
         method=chosen,
+        image=picture,
+        image_path=image,
+        strength=strength,
+        loras=tuple(parse_lora(text) for text in loras),
+        scheduler=scheduler,
+        extras=parse_extras(extras),
     )
+    request = replace(request, speedup=_speedup(request, speedup))
     _ = request.plan  # raises for a speedup that can't be had
     return request
+
+
+def _speedup(request: Request, asked: float | None) -> float:
+    """The preset's if none is asked for, or as much of it as a run of few steps allows."""
+    preset, steps = request.preset, request.run_steps
+    if preset.distilled:
+        if asked is not None and asked != 1:
+            raise UsageError(
+                f"{preset.name} is made for {preset.steps} steps, so there is nothing to skip;"
+                " leave --speedup"
+            )
+        return 1.0
+    if asked is not None:
+        return asked
+    largest = request.method.planner.largest_speedup(steps, preset.handover(steps))
+    return min(preset.cache.speedup, largest)
+
+
+def _guidance(preset: Preset, guidance: float | None) -> float | None:
+    if preset.guidance is None:
+        if guidance is not None:
+            raise UsageError(f"{preset.name} takes no guidance; leave --guidance")
+        return None
+    scale = preset.guidance.scale if guidance is None else guidance
+    if not 0 <= scale < float("inf"):
+        raise UsageError(f"--guidance is 0 or more, not {scale:g}")
+    return scale
+
+
+def _image(preset: Preset, path: Path | None) -> Image | None:
+    if path is None:
+        return None
+    if preset.image == "none" and preset.image_pipeline is None:
+        raise UsageError(f"{preset.name} takes no image; leave --image")
+    return read_image(path)
+
+
+def _edits(preset: Preset) -> bool:
+    """Whether the image is looked at by the model, at its own size, and not started from."""
+    return preset.media == "image" and preset.image != "none"
+
+
+def _check_strength(strength: float | None, picture: Image | None) -> None:
+    if strength is None:
+        return
+    if picture is None:
+        raise UsageError("--strength says how far to leave an image; give one with --image FILE")
+    if not 0 < strength <= 1:
+        raise UsageError(f"--strength is above 0 and at most 1, not {strength:g}")
+
+
+def _sizes(
+    preset: Preset, width: int | None, height: int | None, picture: Image | None
+) -> tuple[int | None, int | None]:
+    if preset.size is None:
+        return width, height
+    usual = (preset.size.width, preset.size.height)
+    if picture is not None and width is None and height is None:
+        usual = like(picture, *usual, preset.size.multiple)
+    multiple = preset.size.multiple
+    return (
+        _size(preset.name, "width", width, usual[0], multiple),
+        _size(preset.name, "height", height, usual[1], multiple),
+    )
 
 
 def unknown_words(preset: Preset, prompt: str) -> list[str]:
@@ -110,10 +224,10 @@ def unknown_words(preset: Preset, prompt: str) -> list[str]:
     return [word for word in dict.fromkeys(words) if word not in preset.vocabulary]
 
 
-def _check_negative(preset: Preset, guidance: float) -> None:
+def _check_negative(preset: Preset, guidance: float | None) -> None:
     if preset.negative_prompt is None:
         raise UsageError(f"{preset.name} takes no negative prompt; leave --negative-prompt")
-    if guidance <= 1:
+    if guidance is not None and guidance <= 1:
         raise UsageError(
             f"a negative prompt needs --guidance above 1 (it is {guidance:g}); try --guidance 3"
         )
@@ -125,12 +239,11 @@ def _positive(name: str, value: int | None, default: int) -> int:
     return default if value is None else value
 
 
-def _size(preset: Preset, name: str, value: int | None, default: int) -> int:
-    multiple = preset.size.multiple
+def _size(model: str, name: str, value: int | None, default: int, multiple: int) -> int:
     value = default if value is None else value
     if value < multiple or value % multiple:
         raise UsageError(
-            f"{preset.name} takes a {name} in multiples of {multiple}, not {value};"
+            f"{model} takes a {name} in multiples of {multiple}, not {value};"
             f" the nearest: {_nearest(value, multiple, multiple)}"
         )
     return value

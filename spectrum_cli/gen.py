@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectrum_cli.options import Json, Method, Model, Speedup, Steps
-from spectrum_cli.output import emit, emit_json, human_seconds, say
+from spectrum_cli.options import Json, Method, Model, Speedup, Steps, one_of
+from spectrum_cli.output import emit, emit_json, human_bytes, human_seconds, say
 
 if TYPE_CHECKING:
+    from spectrum.fit import Expectation
     from spectrum.generate import Generation
+    from spectrum.loading import Options
     from spectrum.request import Request
     from spectrum_cli.paths import Target
 
 SEEDS = 2**32
+INPUTS, SAMPLING, MACHINE = "Inputs", "Sampling", "Machine"
 
 
 def gen(
@@ -38,45 +41,117 @@ def gen(
     fps: Annotated[int | None, typer.Option(help="Frames a second of a video.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What not to show.")] = None,
-    method: Method = None,
-    blend: Annotated[
-        float | None, typer.Option(help="Of published and affine: ridge against straight line.")
-    ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="File (.png, .mp4) or existing folder.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder to load the model from instead of the hub.")
-    ] = None,
     num_images: Annotated[
         int, typer.Option("--num-images", "-n", min=1, help="How many, with consecutive seeds.")
     ] = 1,
+    image: Annotated[
+        Path | None,
+        typer.Option(help="To edit, to animate or to start from.", rich_help_panel=INPUTS),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How far to leave the image; 1 ignores it.", rich_help_panel=INPUTS),
+    ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH_OR_ID[:SCALE]", help="Repeatable.", rich_help_panel=INPUTS),
+    ] = None,
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            rich_help_panel=INPUTS,
+            help="Any other argument of the model's pipeline; repeatable.",
+        ),
+    ] = None,
+    method: Method = None,
+    blend: Annotated[
+        float | None,
+        typer.Option(
+            help="Of published and affine: ridge against straight line.", rich_help_panel=SAMPLING
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="euler, heun, unipc, dpm++ ... or a class of diffusers.", rich_help_panel=SAMPLING
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Folder to load from instead of the hub.", rich_help_panel=MACHINE),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.", rich_help_panel=MACHINE)
+    ] = "auto",
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=MACHINE)
+    ] = None,
+    offload: Annotated[
+        str,
+        typer.Option(
+            help="Keep weights in memory, not on the GPU: none, model, group or sequential.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = "none",
+    quantize: Annotated[
+        str | None,
+        typer.Option(help="Weights as int8, fp8 or int4 (torchao).", rich_help_panel=MACHINE),
+    ] = None,
+    vae_tiling: Annotated[
+        bool | None,
+        typer.Option(
+            "--vae-tiling/--no-vae-tiling",
+            help="Decode in tiles; the preset's if not given.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the blocks.", rich_help_panel=MACHINE)
+    ] = False,
+    attention: Annotated[
+        str | None,
+        typer.Option(help="A backend of diffusers, such as flash.", rich_help_panel=MACHINE),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Generate an image or a video; most of its steps are forecast, not computed."""
+    began = time.perf_counter()
     from spectrum.errors import UsageError
+    from spectrum.loading import Offload, Options, Quantize
     from spectrum.preset import check_dtype, find_preset
     from spectrum.request import resolve
     from spectrum_cli.paths import targets
 
-    began = time.perf_counter()
     request = resolve(
         find_preset(model), _read_prompt(prompt),
         negative_prompt=negative_prompt, width=width, height=height, frames=frames, fps=fps,
         steps=steps, guidance=guidance, speedup=speedup, method=method, blend=blend,
+        image=image, strength=strength, loras=lora or (), scheduler=scheduler, extras=extra or (),
     )  # fmt: skip
+    options = Options(
+        dtype=check_dtype(dtype or request.preset.dtype),
+        weights=weights,
+        offload=one_of("--offload", offload, Offload),
+        quantize=one_of("--quantize", quantize, Quantize) if quantize else None,
+        vae_tiling=vae_tiling,
+        compile=compile,
+        attention=attention,
+    )
     first = random.randrange(SEEDS) if seed is None else seed
     seeds = [(first + k) % SEEDS for k in range(num_images)]
     files = targets(request, seeds, output, force)
     if fps is not None and files[0].path.suffix != ".mp4":
         raise UsageError("--fps means nothing to PNG; leave it, or write an .mp4")
-    loader = _Loader(request, device, check_dtype(dtype or request.preset.dtype), weights)
+    loader = _Loader(request, device, options, quiet)
     if not quiet:
         _hint(request)
     made = []
@@ -94,25 +169,42 @@ def gen(
 class _Loader:
     """The model of all images of one command, loaded when the first needs it."""
 
-    def __init__(self, request: Request, device: str, dtype: Any, weights: Path | None) -> None:
-        self.request, self.dtype = request, dtype
+    def __init__(self, request: Request, device: str, options: Options, quiet: bool) -> None:
+        self.request, self.options = request, options
         self.seconds = 0.0
         self.pipe: Any = None
         self.device: Any = None
-        self._device_name, self._weights = device, weights
+        self._device_name, self._quiet = device, quiet
 
     def load(self) -> None:
         began = time.perf_counter()
         from spectrum_cli.noise import silence
 
         silence()
+        from spectrum.discover import pipeline_class
+        from spectrum.fit import expect
+        from spectrum.generate import call_arguments
         from spectrum.loading import choose_device, load_pipeline
 
         self.device = choose_device(self._device_name)
-        self.pipe = load_pipeline(
-            self.request.preset, self.device, dtype=self.dtype, weights=self._weights
-        )
+        request = self.request
+        call_arguments(pipeline_class(request.pipeline, request.preset.path), request)
+        if not self._quiet:
+            _say_memory(expect(request, self.device, self.options))
+        self.pipe = load_pipeline(request, self.device, self.options)
         self.seconds = time.perf_counter() - began
+
+
+def _say_memory(expected: Expectation) -> None:
+    if not expected.weights:
+        return
+    weights = human_bytes(sum(expected.weights.values()))
+    say(f"memory: weights {weights}, history {human_bytes(expected.history)}, and activations")
+    if not expected.fits:
+        say(
+            f"warning: {human_bytes(expected.on_device)} on a device that has"
+            f" {human_bytes(expected.available)} free; {expected.advice()}"
+        )
 
 
 def _make(loader: _Loader, seed: int, file: Target, quiet: bool) -> Generation:
@@ -130,7 +222,7 @@ def _make(loader: _Loader, seed: int, file: Target, quiet: bool) -> Generation:
         made = generate(loader.pipe, request, seed, progress.on_step)
         progress.stage("write")
         _write(file, made, request, metadata(
-            request, seed, made.report, str(loader.device), loader.dtype
+            request, seed, made, str(loader.device), loader.options.dtype or request.preset.dtype
         ))  # fmt: skip
     return made
 
@@ -157,6 +249,8 @@ def _hint(request: Request) -> None:
     if words := unknown_words(request.preset, request.prompt):
         name, example = request.preset.name, request.preset.example
         say(f'hint: {name} does not know {", ".join(words)}; it understands, say, "{example}"')
+    if request.preset.distilled:
+        say(f"{request.preset.name} is made for few steps: nothing to skip, every step is computed")
 
 
 def _document(
@@ -198,10 +292,11 @@ def _document(
 def _summary(
     request: Request, seeds: list[int], files: list[Target], made: list[Generation], total: float
 ) -> None:
-    size = f"{request.width}×{request.height}"
-    if request.fps:
-        size += f", {request.frames} frames at {request.fps} fps"
     for seed, file, one in zip(seeds, files, made, strict=True):
+        frames, height, width = one.frames.shape[:3]
+        size = f"{width}×{height}"
+        if request.fps:
+            size += f", {frames} frames at {request.fps} fps"
         if file.path != file.asked:
             say(f"{file.asked.name} exists already and was kept; --force overwrites it")
         report = one.report

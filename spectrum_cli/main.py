@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from spectrum.errors import SpectrumError, UsageError
 from spectrum_cli import models
 from spectrum_cli.gen import gen
+from spectrum_cli.inspect import inspect
 from spectrum_cli.output import emit, error
 from spectrum_cli.plan import plan
 from spectrum_cli.show import show
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(gen)
 app.command()(plan)
+app.command()(inspect)
 app.add_typer(models.app, name="models")
 app.command()(show)
 

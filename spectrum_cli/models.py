@@ -55,7 +55,7 @@ def show(
 def _row(preset: Preset) -> dict[str, Any]:
     from spectrum.loading import on_this_machine
 
-    size = f"{preset.size.width}×{preset.size.height}"
+    size = f"{preset.size.width}×{preset.size.height}" if preset.size else ""
     if preset.video:
         size += f"×{preset.video.frames}"
     return {
@@ -65,7 +65,7 @@ def _row(preset: Preset) -> dict[str, Any]:
         "media": preset.media,
         "size": size,
         "steps": preset.steps,
-        "guidance": preset.guidance.scale,
+        "guidance": preset.guidance.scale if preset.guidance else None,
         "speedup": preset.cache.speedup,
         "method": preset.cache.method,
         "weights": preset.weights,

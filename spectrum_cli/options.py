@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
+
+MODEL_HELP = "A name that `spectrum models` lists, a preset's YAML file, a folder or a hub id."
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -23,7 +25,7 @@ Model = Annotated[
     str,
     typer.Option(
         "--model", "-m", autocompletion=complete_model,
-        help="A name that `spectrum models` lists, or a preset's YAML file.",
+        help=MODEL_HELP,
     ),
 ]  # fmt: skip
 Speedup = Annotated[
@@ -40,3 +42,12 @@ Method = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+def one_of(option: str, value: str, literal: Any) -> Any:
+    """The value, if it is one of the literal's. Raises UsageError, with all of them, if not."""
+    from spectrum.errors import UsageError
+
+    if value not in get_args(literal):
+        raise UsageError(f"no {option} {value!r}; there are {', '.join(get_args(literal))}")
+    return value

@@ -51,7 +51,8 @@ def plan(
     )  # fmt: skip
     if explicit:
         schedule = WindowSchedule(warmup or 5, window or 2, 0.75 if alpha is None else alpha)
-        chosen = make_plan(schedule, request.steps)
+        handover = request.preset.handover(request.steps)
+        chosen = make_plan(schedule, request.steps, handover)
     else:
         chosen = request.plan
     document = _document(request, chosen)
@@ -64,7 +65,8 @@ def plan(
 def _document(request: Request, plan: Plan) -> dict[str, Any]:
     kept = plan.features_kept(request.method.forecaster.keeps)
     preset = request.preset
-    feature = preset.feature_bytes(request.width, request.height, request.frames, preset.dtype)
+    width, height = request.width or 0, request.height or 0
+    feature = preset.feature_bytes(width, height, request.frames, preset.dtype)
     return {
         "model": preset.name,
         "steps": plan.num_steps,
@@ -73,6 +75,7 @@ def _document(request: Request, plan: Plan) -> dict[str, Any]:
         "computed_steps": list(plan.computed_steps),
         "forecast_steps": plan.forecast_steps,
         "ideal_speedup": plan.speedup,
+        "handover": plan.handover or None,
         "history": {
             "features": kept,
             "branches": request.branches,
@@ -98,7 +101,11 @@ def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
     emit(f"{mark.computed} {len(plan.computed_steps)} computed: {numbers}")
     emit(f"{mark.forecast} {len(plan.forecast_steps)} forecast")
     emit(f"ideal speedup {plan.speedup:.2f}×")
+    if plan.handover:
+        emit(f"from step {plan.handover} on by the second denoiser, as far as the preset tells")
     history = document["history"]
+    if not history["bytes"]:
+        return  # a model without a preset: `spectrum inspect` measures
     emit(
         f"history {human_bytes(history['bytes'])}: {history['features']} features of"
         f" {history['branches']} guidance {'branch' if history['branches'] == 1 else 'branches'}"

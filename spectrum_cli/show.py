@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,12 +28,18 @@ def command(document: dict[str, Any]) -> str:
 
     words = ["spectrum", "gen", "--model", document["model"]]
     options = ["speedup", "steps", "seed", "width", "height", "guidance", "method", "dtype"]
+    options += ["image", "strength", "scheduler"]
     if document["fps"] is not None:
         options += ["frames", "fps"]
     if document["blend"] is not None:
         options.append("blend")
-    if document["negative_prompt"] is not None and document["guidance"] > 1:
+    if document["negative_prompt"] is not None and (document["guidance"] or 0) > 1:
         words += ["--negative-prompt", document["negative_prompt"]]
     for option in options:
-        words += [f"--{option}", str(document[option])]
+        if document.get(option) is not None:  # files of earlier versions have fewer keys
+            words += [f"--{option}", str(document[option])]
+    for lora in document.get("loras", []):
+        words += ["--lora", lora]
+    for key, value in document.get("extras", {}).items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
     return shlex.join([*words, document["prompt"]])

@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def pipes():
-    return {name: load_pipeline(find_preset(name), CPU) for name in MODELS}
+    return {name: load_pipeline(resolve(find_preset(name), "any"), CPU) for name in MODELS}
 
 
 def psnr(a, b):

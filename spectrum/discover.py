@@ -1,0 +1,157 @@
+"""A preset for a pipeline that has no preset file: a folder, or an id on the hub.
+
+What can be asked of it follows from the signature of its pipeline class; sizes, steps and guidance
+are the pipeline's own defaults.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+from spectrum.errors import SpectrumError, UsageError
+from spectrum.preset import Guidance, Preset, Video
+
+# Pipeline classes by part of their name that do nothing without an image.
+_NEED_AN_IMAGE = ("Img2Img", "ImageToVideo", "Edit", "Inpaint", "I2V", "Image2Video")
+
+
+def discover(model: str) -> Preset:
+    """The preset of a folder with a model_index.json, or of `org/name` on the hub.
+
+    Raises UsageError for what is no diffusers pipeline, and SpectrumError where the hub has or
+    gives none.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        index = folder / "model_index.json"
+        if not index.is_file():
+            raise UsageError(
+                f"{model}: no model_index.json in it; a model is a folder of a whole pipeline,"
+                " as save_pretrained writes it"
+            )
+    else:
+        index = _fetch_index(model)
+    return _preset(model, pipeline_class(_class_name(index), model))
+
+
+def pipeline_class(name: str, where: object) -> Any:
+    """The diffusers class of that name. Raises UsageError if there is none."""
+    import diffusers
+
+    cls = getattr(diffusers, name, None)
+    if cls is None:
+        raise UsageError(
+            f"{where}: diffusers {diffusers.__version__} has no pipeline {name};"
+            " `pip install -U diffusers` may bring it"
+        )
+    return cls
+
+
+def parameters(cls: Any) -> dict[str, inspect.Parameter]:
+    """What a pipeline's call takes."""
+    taken = dict(inspect.signature(cls.__call__).parameters)
+    taken.pop("self", None)
+    return taken
+
+
+def _class_name(index: Path) -> str:
+    try:
+        name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{index}: not a pipeline's index; download it again") from error
+    if not isinstance(name, str):
+        raise UsageError(f"{index}: the pipeline brings code of its own, which is not run")
+    return name
+
+
+def _fetch_index(model: str) -> Path:
+    from huggingface_hub import errors as hub
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model, "model_index.json"))
+    except hub.GatedRepoError as error:
+        raise SpectrumError(
+            f"{model}: gated; accept its licence at https://huggingface.co/{model}"
+            " and run `hf auth login`"
+        ) from error
+    except hub.RepositoryNotFoundError as error:
+        raise SpectrumError(
+            f"{model}: the hub has no such model, or only for those who are logged in;"
+            " look at the spelling, or run `hf auth login`"
+        ) from error
+    except hub.LocalEntryNotFoundError as error:
+        raise SpectrumError(
+            f"{model}: not on this machine, and the hub can't be reached; run `hf download {model}`"
+            " where it can, or give a folder as --model"
+        ) from error
+    except hub.EntryNotFoundError as error:
+        raise UsageError(
+            f"{model}: no model_index.json in it, so it is no diffusers pipeline; look for a"
+            " version of the model in diffusers' format"
+        ) from error
+    except hub.HFValidationError as error:
+        raise UsageError(f"{model}: not an id on the hub, which looks like org/name") from error
+    except (hub.HfHubHTTPError, OSError) as error:
+        raise SpectrumError(f"{model}: the hub gave none ({type(error).__name__})") from error
+
+
+def _preset(model: str, cls: Any) -> Preset:
+    takes = parameters(cls)
+    video = "num_frames" in takes
+    steps = _default(takes, "num_inference_steps", 50)
+    return Preset(
+        summary=f"{cls.__name__}, without a preset",
+        pipeline=cls.__name__,
+        weights=model,
+        media="video" if video else "image",
+        image=_image(cls, takes),
+        image_pipeline=None if "image" in takes else _image_to_image(cls),
+        dtype="bfloat16",
+        steps=steps,
+        video=Video(
+            frames=_default(takes, "num_frames", 17),
+            every=1,
+            fps=_default(takes, "frame_rate", 16),
+        )
+        if video
+        else None,
+        guidance=_guidance(takes),
+        negative_prompt="" if "negative_prompt" in takes else None,
+        name=Path(model).name,
+    )
+
+
+def _default(takes: dict[str, inspect.Parameter], name: str, fallback: int) -> int:
+    value = takes[name].default if name in takes else None
+    return int(value) if isinstance(value, (int, float)) and value >= 1 else fallback
+
+
+def _image(cls: Any, takes: dict[str, inspect.Parameter]) -> Any:
+    if "image" not in takes:
+        return "none"
+    required = takes["image"].default is inspect.Parameter.empty
+    named = any(part in cls.__name__ for part in _NEED_AN_IMAGE)
+    return "required" if required or named else "optional"
+
+
+def _guidance(takes: dict[str, inspect.Parameter]) -> Guidance | None:
+    for name in ("guidance_scale", "true_cfg_scale"):
+        default = takes[name].default if name in takes else None
+        if isinstance(default, (int, float)):
+            return Guidance(argument=name, scale=float(default), branches=2)
+    return None
+
+
+def _image_to_image(cls: Any) -> str | None:
+    """The image-to-image class for the same weights, by diffusers' own table."""
+    from diffusers.pipelines import auto_pipeline
+
+    for name, text_to_image in auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.items():
+        if text_to_image is cls:
+            found = auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING.get(name)
+            return found.__name__ if found else None
+    return None

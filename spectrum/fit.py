@@ -1,0 +1,107 @@
+"""What a request will take in memory, and which option makes it fit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectrum.loading import Options, component_names, weights_folder
+from spectrum.preset import BYTES, Preset
+from spectrum.request import Request
+
+if TYPE_CHECKING:
+    import torch
+
+_QUANTIZED_BYTES = {"int8": 1.0, "fp8": 1.0, "int4": 0.5}
+# Beside one visiting layer: what group and sequential offloading keep on the device.
+_VISITORS = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Bytes, before anything is loaded. Activations come on top and are not known here."""
+
+    weights: dict[str, int]  # of each component; empty: unknown
+    history: int  # 0 also where the feature's size is unknown
+    available: int  # on the device, now
+    on_device: int  # of weights and history, as they will be laid out
+
+    @property
+    def fits(self) -> bool:
+        return self.on_device <= self.available
+
+    def advice(self) -> str:
+        """The options that would make it fit, or that nothing would."""
+        largest = max(self.weights.values(), default=0)
+        if self.history > self.available:
+            return "not even the history fits: try a smaller size or fewer frames"
+        if largest + self.history <= self.available:
+            return "--offload model would fit"
+        if 0.5 * largest + self.history <= self.available:
+            return "--offload model with --quantize int8 would fit"
+        return "--offload group would fit, slowly"
+
+
+def expect(request: Request, device: torch.device, options: Options) -> Expectation:
+    """What the request takes on the device with these options."""
+    preset = request.preset
+    dtype = options.dtype or preset.dtype
+    weights = _weights(preset, options)
+    kept = request.plan.features_kept(request.method.forecaster.keeps)
+    width = request.width or 0
+    feature = preset.feature_bytes(width, request.height or 0, request.frames, dtype)
+    history = kept * feature * request.branches
+    whole = sum(weights.values())
+    parts = {
+        "none": whole,
+        "model": max(weights.values(), default=0),
+        "group": min(whole, _VISITORS),
+        "sequential": min(whole, _VISITORS),
+    }
+    on_device = parts[options.offload] + history
+    return Expectation(weights, history, _available(device), on_device)
+
+
+def _weights(preset: Preset, options: Options) -> dict[str, int]:
+    folder = weights_folder(preset, options.weights)
+    names = component_names(preset, folder)
+    counts = {name: _count(folder / name) for name in names} if folder else preset.parameters
+    default = options.dtype or preset.dtype
+    sizes = {}
+    for name, count in counts.items():
+        each = float(BYTES[preset.dtypes.get(name, default)])
+        if options.quantize and (name.startswith("transformer") or name == "unet"):
+            each = _QUANTIZED_BYTES[options.quantize]
+        if count:
+            sizes[name] = int(count * each)
+    return sizes
+
+
+def _count(component: Path) -> int:
+    """Parameters in a component's safetensors files, by their headers."""
+    total = 0
+    for path in component.glob("*.safetensors"):
+        if ".fp16" in path.name or ".bf16" in path.name:
+            continue  # a variant of the same weights
+        try:
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        except (OSError, ValueError):
+            continue  # loading will say what is wrong with it
+        total += sum(prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
+    return total
+
+
+def _available(device: torch.device) -> int:
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory())
+    import psutil
+
+    return int(psutil.virtual_memory().available)

@@ -1,0 +1,136 @@
+"""What a user adds to a prompt: an image, LoRAs, and further arguments of the pipeline."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectrum.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Arguments of pipelines that an option sets, or that are ours.
+OPTIONS = {
+    "prompt": "PROMPT",
+    "negative_prompt": "--negative-prompt",
+    "width": "--width",
+    "height": "--height",
+    "num_frames": "--frames",
+    "num_inference_steps": "--steps",
+    "image": "--image",
+    "strength": "--strength",
+    "generator": "--seed",
+    "num_images_per_prompt": "--num-images",
+    "num_videos_per_prompt": "--num-images",
+    "output_type": "--output",
+}
+_OURS = ("return_dict", "latents", "callback", "callback_on_step_end", "callback_steps")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A low-rank adaptation: a file, a folder or an id on the hub, and how much of it."""
+
+    source: str
+    scale: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.scale:g}"
+
+
+def parse_lora(text: str) -> Lora:
+    """`PATH_OR_ID[:SCALE]`. Raises UsageError for a file that isn't there or can't be a LoRA."""
+    source, colon, scale = text.rpartition(":")
+    lora = Lora(text)
+    if colon:
+        try:
+            lora = Lora(source, float(scale))
+        except ValueError:
+            lora = Lora(text)  # a colon of the path
+    path = Path(lora.source)
+    if path.is_file() and path.suffix != ".safetensors":
+        raise UsageError(f"--lora {path}: only .safetensors is read, as other files can run code")
+    looks_local = path.suffix or path.is_absolute() or lora.source.count("/") != 1
+    if not path.exists() and looks_local:
+        raise UsageError(f"--lora {lora.source}: no such file, and not an id such as org/name")
+    return lora
+
+
+def read_image(path: Path) -> Image:
+    """The picture, upright, as RGB. Raises UsageError for a file that is none."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            return ImageOps.exif_transpose(opened).convert("RGB")
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such file") from error
+    except UnidentifiedImageError as error:
+        raise UsageError(f"{path}: not an image that Pillow can read") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UsageError(f"{path}: the image can't be read: {error}") from error
+
+
+def fitted(image: Image, width: int, height: int) -> Image:
+    """Scaled to cover the size and cropped about the middle, so that nothing is stretched."""
+    from PIL import Image, ImageOps
+
+    return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+
+
+def like(image: Image, width: int, height: int, multiple: int) -> tuple[int, int]:
+    """Width and height of about the same area as given, in the image's proportions."""
+    ratio = (image.width / image.height) ** 0.5
+    area = (width * height) ** 0.5
+    wide, high = (max(multiple, round(side / multiple) * multiple) for side in
+                  (area * ratio, area / ratio))  # fmt: skip
+    return wide, high
+
+
+def parse_extras(texts: Sequence[str]) -> dict[str, Any]:
+    """`key=value` pairs, values as in YAML. Raises UsageError for what isn't one, or has a flag."""
+    import yaml
+
+    extras: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(f"--set {text}: not of the form key=value")
+        if key in OPTIONS:
+            raise UsageError(f"--set {key}: use {OPTIONS[key]} for it")
+        if key in _OURS:
+            raise UsageError(f"--set {key}: set by Spectrum itself; leave it")
+        try:
+            extras[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {text}: not a value that YAML can read") from error
+        if isinstance(extras[key], str):
+            extras[key] = _number_or_image(key, extras[key])
+    return extras
+
+
+def _number_or_image(key: str, value: str) -> Any:
+    try:
+        return float(value)  # YAML takes 1e-1 for a string
+    except ValueError:
+        return read_image(Path(value)) if "image" in key else value
+
+
+def check_arguments(
+    cls: Any, taken: dict[str, inspect.Parameter], given: Iterable[str], model: str
+) -> None:
+    """Raise UsageError for an argument that the pipeline's call doesn't take."""
+    for name in given:
+        if name in taken:
+            continue
+        if name in OPTIONS:
+            raise UsageError(f"{model} ({cls.__name__}) takes no {OPTIONS[name]}; leave it")
+        nearest = get_close_matches(name, taken, n=1, cutoff=0.5)
+        guess = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise UsageError(f"{model} ({cls.__name__}) takes no argument {name!r}{guess}")

@@ -1,0 +1,101 @@
+"""Every class that Spectrum carries, as a tiny random pipeline of the real class."""
+
+import gc
+
+import pytest
+import tiny_images
+import tiny_videos
+import torch
+
+from spectrum import SpectralCache
+from spectrum.hollow import recorded
+from spectrum.locate import tensors_of
+from spectrum.schedule import ExplicitSchedule
+
+CASES = {**tiny_images.CASES, **tiny_videos.CASES}
+STEPS = 6
+pytestmark = [
+    # diffusers' own, in its schedulers, Chroma's and Mochi's transformers
+    pytest.mark.filterwarnings("ignore:.FluxPosEmbed:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning"),
+]
+
+
+def sample(pipe, call):
+    generator = torch.Generator().manual_seed(7)
+    output = pipe(
+        **call, num_inference_steps=STEPS, generator=generator, output_type="latent",
+        return_dict=False,
+    )  # fmt: skip
+    return list(tensors_of(output))
+
+
+def equal(ours, theirs):
+    return len(ours) == len(theirs) > 0 and all(map(torch.equal, ours, theirs))
+
+
+@pytest.fixture(params=list(CASES), scope="module")
+def case(request):
+    case = CASES[request.param]
+    yield case.build(), case.call
+    gc.collect()
+
+
+class Replay(SpectralCache):
+    """Forecasts what a plain run recorded, so that nothing but the skipping is tried."""
+
+    def __init__(self, pipe, features):
+        super().__init__(pipe, schedule=ExplicitSchedule((0,)))
+        self.features = {name: iter(listed) for name, listed in features.items()}
+        self.skipping = False
+
+    def _forecast(self, run, branch):
+        heads = len(self.anatomies[branch.denoiser].heads)
+        features = [next(self.features[branch.denoiser]) for _ in range(heads)]
+        self.skipping = not run.is_planned(run.step)
+        return features if self.skipping else None
+
+
+def test_skipping_all_blocks_but_those_of_step_0_is_the_plain_run(case):
+    pipe, call = case
+    plain = sample(pipe, call)
+    kinds = {name: type(part) for name, part in pipe.components.items()}
+
+    with SpectralCache(pipe, speedup=1) as cache:
+        assert equal(sample(pipe, call), plain)
+    steps = cache.report.num_steps  # PNDM takes one more than asked for
+    assert cache.report.computed_steps == list(range(steps))
+    with SpectralCache(pipe, schedule=ExplicitSchedule((0,))) as cache:
+        fast = sample(pipe, call)  # and every denoiser has been traced
+    assert not equal(fast, plain)
+    assert cache.report.finished
+
+    features = {}
+    with_recording = [
+        (name, recorded(cache.denoisers[name], anatomy))
+        for name, anatomy in cache.anatomies.items()
+    ]
+    for name, recording in with_recording:
+        features[name] = recording.__enter__()
+    assert equal(sample(pipe, call), plain)
+    for _, recording in with_recording:
+        recording.__exit__(None, None, None)
+
+    replay = Replay(pipe, features)
+    handles, ran = [], []
+    for name, anatomy in cache.anatomies.items():
+        for part in anatomy.blocks:
+            module = getattr(cache.denoisers[name], part)
+            for block in module if isinstance(module, torch.nn.ModuleList) else [module]:
+                hook = lambda *_: ran.append(replay.skipping)  # noqa: E731
+                handles.append(block.register_forward_pre_hook(hook))
+    with replay:
+        assert equal(sample(pipe, call), plain)
+    for handle in handles:
+        handle.remove()
+    assert ran
+    assert not any(ran)
+    assert len(replay.report.forecast_steps) >= steps - 2
+    assert {name: type(part) for name, part in pipe.components.items()} == kinds
+    assert equal(sample(pipe, call), plain)
