@@ -116,6 +116,7 @@ def _preset(model: str, cls: Any) -> Preset:
             frames=_default(takes, "num_frames", 17),
             every=1,
             fps=_default(takes, "frame_rate", 16),
+            fps_argument="frame_rate" if "frame_rate" in takes else None,
         )
         if video
         else None,

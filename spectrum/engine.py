@@ -29,7 +29,7 @@ from spectrum.hollow import hollow, recorded, without_residuals
 from spectrum.locate import Anatomy, Tracer, cannot_carry, first_tensor, tensors_of
 from spectrum.methods import DEFAULT_METHOD, Method, get_method
 from spectrum.report import Report, Step
-from spectrum.samplers import stages_per_step
+from spectrum.samplers import is_stochastic, stages_per_step
 from spectrum.schedule import Plan, Schedule, make_plan
 
 # Called when denoising begins (step None) and after each step.
@@ -249,12 +249,22 @@ class SpectralCache:
         if self._schedule is not None:
             plan = make_plan(self._schedule, num_steps, handover)
         else:
-            plan = self._method.planner.plan(num_steps, self._speedup, handover)
+            plan = self._method.planner.plan(num_steps, self._allowed_speedup(), handover)
         run = _Run(plan, Report(num_steps, plan.computed_steps))
+        if self._allowed_speedup() < self._speedup and self._schedule is None:
+            run.report.caution = (
+                f"{type(self._scheduler).__name__} adds fresh noise at every step, which no"
+                " forecast foresees: at most every other step is forecast, and the result is"
+                " another one than without Spectrum"
+            )
         self.reports.append(run.report)
         if self._on_step:
             self._on_step(run.report, None)
         return run
+
+    def _allowed_speedup(self) -> float:
+        """No more than 2 where noise enters at every step: what is forecast is never near."""
+        return min(self._speedup, 2.0) if is_stochastic(self._scheduler) else self._speedup
 
     def _begin_step(self) -> _Run:
         """The run, with its step begun if this is the step's first denoiser call."""

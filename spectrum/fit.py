@@ -28,6 +28,7 @@ class Expectation:
     history: int  # 0 also where the feature's size is unknown
     available: int  # on the device, now
     on_device: int  # of weights and history, as they will be laid out
+    device: str  # its type
 
     @property
     def fits(self) -> bool:
@@ -35,6 +36,8 @@ class Expectation:
 
     def advice(self) -> str:
         """The options that would make it fit, or that nothing would."""
+        if self.device == "cpu":
+            return "try --quantize int8, a smaller size, or a machine with more memory"
         largest = max(self.weights.values(), default=0)
         if self.history > self.available:
             return "not even the history fits: try a smaller size or fewer frames"
@@ -62,7 +65,7 @@ def expect(request: Request, device: torch.device, options: Options) -> Expectat
         "sequential": min(whole, _VISITORS),
     }
     on_device = parts[options.offload] + history
-    return Expectation(weights, history, _available(device), on_device)
+    return Expectation(weights, history, _available(device), on_device, device.type)
 
 
 def _weights(preset: Preset, options: Options) -> dict[str, int]:

@@ -48,7 +48,7 @@ def hollow(
     denoiser: nn.Module, anatomy: Anatomy, features: Sequence[torch.Tensor]
 ) -> Iterator[None]:
     """Within the block the denoiser runs without blocks; head k is given features[k]."""
-    taken = {name: denoiser._modules[name] for name in anatomy.blocks}
+    taken = {name: denoiser.get_submodule(name) for name in anatomy.blocks}
     handles = []
     try:
         for name, part in taken.items():

@@ -105,6 +105,7 @@ def load_pipeline(request: Request, device: torch.device, options: Options | Non
     if options.quantize:
         settings["quantization_config"] = _quantization(options.quantize, preset, folder)
     try:
+        settings |= _from_elsewhere(preset, folder, settings["dtype"]["default"])
         pipe = cls.from_pretrained(folder or preset.weights, **settings)
     except Exception as error:
         # Whatever diffusers, transformers, safetensors and the hub raise: their kinds differ
@@ -120,6 +121,19 @@ def load_pipeline(request: Request, device: torch.device, options: Options | Non
         if options.compile:
             _compile(denoiser, preset)
     return _place(pipe, device, options.offload)
+
+
+def _from_elsewhere(preset: Preset, folder: Path | None, dtype: torch.dtype) -> dict[str, Any]:
+    """The components that the weights leave out; a folder may have them all the same."""
+    import transformers
+
+    loaded = {}
+    for name, component in preset.components.items():
+        if folder is None or not (folder / name).is_dir():
+            kind = getattr(transformers, component.cls)
+            settings = {"dtype": dtype} if hasattr(kind, "forward") else {}
+            loaded[name] = kind.from_pretrained(component.weights, **settings, **component.settings)
+    return loaded
 
 
 def weights_folder(preset: Preset, weights: Path | None) -> Path | None:
@@ -317,6 +331,14 @@ def check_folder(preset: Preset, folder: Path) -> None:
         )
     if missing := _missing_components(content, folder):
         raise UsageError(f"{folder}: {', '.join(missing)} missing; download the folder again")
+    for name in content:
+        files = list((folder / name).glob("*")) if (folder / name).is_dir() else []
+        suffixes = {file.suffix for file in files}
+        if suffixes & {".bin", ".ckpt", ".pt", ".pth"} and ".safetensors" not in suffixes:
+            raise UsageError(
+                f"{folder / name}: its weights are not in .safetensors, and other files can run"
+                " code; load it where you trust it and save it by save_pretrained"
+            )
 
 
 def on_this_machine(preset: Preset) -> bool:

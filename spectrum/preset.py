@@ -37,11 +37,12 @@ class Size(_Strict):
 
 
 class Video(_Strict):
-    """Frame counts are `every`·k + 1."""
+    """Frame counts are `every`·k + 1. `fps_argument` is the pipeline's, if it has one (LTX)."""
 
     frames: Count
     every: Count = 4
     fps: Count
+    fps_argument: str | None = None
 
 
 class Guidance(_Strict):
@@ -71,6 +72,14 @@ class Cache(_Strict):
         return self
 
 
+class Component(_Strict):
+    """A component that the model's own weights leave out: a class of transformers, and a hub id."""
+
+    cls: Annotated[str, Field(alias="class")]
+    weights: str
+    settings: dict[str, Any] = {}
+
+
 class Feature(_Strict):
     """Size of the feature that is stored: `channels` for each token."""
 
@@ -97,6 +106,7 @@ class Preset(_Strict):
     dtype: Dtype
     dtypes: dict[str, Dtype] = {}  # of single components
     parameters: dict[str, float] = {}  # how many, of each component
+    components: dict[str, Component] = {}  # those that come from elsewhere
     scheduler: SchedulerChoice | None = None
     boundary: Annotated[float, Field(gt=0, lt=1)] | None = None  # sigma: the second denoiser's
     steps: Count
@@ -197,7 +207,8 @@ def find_preset(name: str) -> Preset:
         known = (read_preset(path) for path in paths.values())
         return next((preset for preset in known if preset.weights == name), None) or discover(name)
     if name not in paths:
-        nearest = get_close_matches(name.lower(), paths, n=2, cutoff=0.3) or ["demo-image"]
+        begin = [path for path in paths if path.startswith(name.lower())][:4]
+        nearest = begin or get_close_matches(name.lower(), paths, n=2, cutoff=0.3) or ["demo-image"]
         guess = " or ".join(repr(near) for near in nearest)
         raise UsageError(f"no model {name!r}; did you mean {guess}? `spectrum models` lists all")
     return read_preset(paths[name])

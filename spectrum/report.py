@@ -32,6 +32,7 @@ class Report:
     planned_steps: Sequence[int]
     steps: list[Step] = field(default_factory=list)
     stored_bytes: int = 0  # all branches together, at their fullest
+    caution: str | None = None  # why the plan is not the one that was asked for
 
     @property
     def computed_steps(self) -> list[int]:
@@ -43,8 +44,9 @@ class Report:
 
     @property
     def notes(self) -> list[str]:
-        """What did not go as planned, a sentence each."""
-        return [f"step {step.index}: {step.note}" for step in self.steps if step.note]
+        """What did not go as asked or planned, a sentence each."""
+        notes = [f"step {step.index}: {step.note}" for step in self.steps if step.note]
+        return [self.caution, *notes] if self.caution else notes
 
     @property
     def finished(self) -> bool:

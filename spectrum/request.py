@@ -79,6 +79,8 @@ class Request:
             arguments[preset.guidance.argument] = self.guidance
         if preset.media == "video":
             arguments["num_frames"] = self.frames
+        if preset.video and preset.video.fps_argument:
+            arguments[preset.video.fps_argument] = self.fps
         optional = {
             "width": self.width,
             "height": self.height,

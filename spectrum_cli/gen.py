@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectrum_cli.options import Json, Method, Model, Speedup, Steps, one_of
+from spectrum_cli.options import Json, Method, Model, Speedup, Steps, find_model, one_of
 from spectrum_cli.output import emit, emit_json, human_bytes, human_seconds, say
 
 if TYPE_CHECKING:
@@ -127,12 +127,12 @@ def gen(
     began = time.perf_counter()
     from spectrum.errors import UsageError
     from spectrum.loading import Offload, Options, Quantize
-    from spectrum.preset import check_dtype, find_preset
+    from spectrum.preset import check_dtype
     from spectrum.request import resolve
     from spectrum_cli.paths import targets
 
     request = resolve(
-        find_preset(model), _read_prompt(prompt),
+        find_model(model, quiet), _read_prompt(prompt),
         negative_prompt=negative_prompt, width=width, height=height, frames=frames, fps=fps,
         steps=steps, guidance=guidance, speedup=speedup, method=method, blend=blend,
         image=image, strength=strength, loras=lora or (), scheduler=scheduler, extras=extra or (),
@@ -180,7 +180,7 @@ class _Loader:
         began = time.perf_counter()
         from spectrum_cli.noise import silence
 
-        silence()
+        silence(self._quiet)
         from spectrum.discover import pipeline_class
         from spectrum.fit import expect
         from spectrum.generate import call_arguments
@@ -196,10 +196,9 @@ class _Loader:
 
 
 def _say_memory(expected: Expectation) -> None:
-    if not expected.weights:
-        return
-    weights = human_bytes(sum(expected.weights.values()))
-    say(f"memory: weights {weights}, history {human_bytes(expected.history)}, and activations")
+    if sum(expected.weights.values()) + expected.history > 2**30:
+        weights = human_bytes(sum(expected.weights.values()))
+        say(f"memory: weights {weights}, history {human_bytes(expected.history)}, and activations")
     if not expected.fits:
         say(
             f"warning: {human_bytes(expected.on_device)} on a device that has"

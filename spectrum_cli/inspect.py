@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spectrum_cli.options import MODEL_HELP, Json, complete_model
+from spectrum_cli.options import MODEL_HELP, Json, complete_model, find_model
 from spectrum_cli.output import emit, emit_json, human_bytes
 
 if TYPE_CHECKING:
@@ -29,15 +29,15 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Load a model, compute one step, and print its denoisers, blocks, heads and memory."""
-    from spectrum.preset import check_dtype, find_preset
+    from spectrum.preset import check_dtype
     from spectrum.request import resolve
     from spectrum_cli.noise import silence
 
-    preset = find_preset(model)
+    preset = find_model(model, quiet=True)
     request = resolve(
         preset, preset.example, width=width, height=height, frames=frames, image=image, speedup=1
     )
-    silence()
+    silence(quiet=True)
     from spectrum.inspection import inspect_pipeline
     from spectrum.loading import Options, choose_device, load_pipeline
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from functools import cache
 
 from spectrum_cli.output import say
 
 
-@cache
-def silence() -> None:
+def silence(quiet: bool = False) -> None:
     """To be called before diffusers and transformers are imported.
 
     Progress bars and warnings of theirs are turned off, but for diffusers' own warnings on a
-    prompt or a value that it changed: those are passed on, a line each.
+    prompt or a value that it changed: those are passed on, a line each, unless `quiet`.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -26,10 +24,15 @@ def silence() -> None:
     transformers_logging.disable_progress_bar()
     diffusers_logging.disable_progress_bar()
     diffusers_logging.disable_default_handler()
-    logging.getLogger("diffusers").addHandler(_PassOn(logging.WARNING))
+    logger = logging.getLogger("diffusers")
+    for handler in [h for h in logger.handlers if isinstance(h, _PassOn)]:
+        logger.removeHandler(handler)
+    if not quiet:
+        logger.addHandler(_PassOn(logging.WARNING))
 
 
 class _PassOn(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        if not record.name.endswith("pipeline_utils"):  # loading; what fails there is an error
+        # What fails in loading is an error; that guiders may change is no concern of a user's.
+        if not record.name.endswith(("pipeline_utils", "modeling_utils", "guider_utils")):
             say(f"diffusers: {' '.join(record.getMessage().split())}", style="dim")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
+
+if TYPE_CHECKING:
+    from spectrum.preset import Preset
 
 MODEL_HELP = "A name that `spectrum models` lists, a preset's YAML file, a folder or a hub id."
 
@@ -51,3 +54,14 @@ def one_of(option: str, value: str, literal: Any) -> Any:
     if value not in get_args(literal):
         raise UsageError(f"no {option} {value!r}; there are {', '.join(get_args(literal))}")
     return value
+
+
+def find_model(name: str, quiet: bool = False) -> Preset:
+    """The preset of that name; for a folder or a hub id, one that its pipeline's class gives."""
+    from spectrum.preset import find_preset, preset_paths
+
+    if name not in preset_paths() and not name.endswith((".yaml", ".yml")):
+        from spectrum_cli.noise import silence
+
+        silence(quiet)  # diffusers has to be imported
+    return find_preset(name)

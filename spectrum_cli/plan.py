@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectrum_cli.options import Json, Method, Model, Speedup, Steps
+from spectrum_cli.options import Json, Method, Model, Speedup, Steps, find_model
 from spectrum_cli.output import emit, emit_json, human_bytes
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ def plan(
 ) -> None:
     """Show which steps would be computed and which forecast, and the memory that takes."""
     from spectrum.errors import UsageError
-    from spectrum.preset import find_preset
     from spectrum.request import resolve
     from spectrum.schedule import WindowSchedule, make_plan
 
@@ -46,7 +45,7 @@ def plan(
             "--speedup solves for the schedule that --alpha, --window and --warmup name; give one"
         )
     request = resolve(
-        find_preset(model), "plan", steps=steps, speedup=1.0 if explicit else speedup,
+        find_model(model), "plan", steps=steps, speedup=1.0 if explicit else speedup,
         method=method, width=width, height=height, frames=frames,
     )  # fmt: skip
     if explicit:

@@ -1,4 +1,5 @@
 import os
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the hub
 os.environ.pop("FORCE_COLOR", None)
@@ -21,3 +22,24 @@ def wan():
     from tiny import tiny_wan
 
     return tiny_wan()
+
+
+@pytest.fixture
+def spectrum(tmp_path, monkeypatch, capsys):
+    """Run the command in an empty folder; its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    from spectrum_cli.main import run
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["spectrum", *map(str, args)])
+        try:
+            code = run()
+        except SystemExit as leave:
+            code = leave.code
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call

@@ -12,7 +12,6 @@ from test_media import read_mp4
 from tiny import tiny_flux, tiny_wan
 
 from spectrum.media import read_metadata
-from spectrum_cli.main import run
 
 FLUX = ["--model", "flux.1-dev", "--width", "32", "--height", "32"]
 WAN = ["--model", "wan2.1-14b", "--width", "32", "--height", "48", "--frames", "5"]
@@ -36,28 +35,14 @@ def wan_args(folders):
     return [*WAN, "--weights", str(folders / "wan"), "--steps", "12", "--speedup", "1.5"]
 
 
-@pytest.fixture
-def spectrum(tmp_path, monkeypatch, capsys):
-    """Run the command in an empty folder; its exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["spectrum", *map(str, args)])
-        try:
-            code = run()
-        except SystemExit as leave:
-            code = leave.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return call
-
-
 def refused(result, *words, code=2):
-    """One line on stderr with all these words, nothing on stdout, the right exit code."""
+    """One line on stderr with all these words, nothing on stdout, the right exit code.
+
+    What large weights take in memory is said before they are looked for, and does not count.
+    """
     got, out, err = result
+    lines = [x for x in err.splitlines(True) if not x.startswith(("memory: ", "warning: "))]
+    err = "".join(lines)
     assert got == code
     assert out == ""
     assert err.count("\n") == 1, err
@@ -442,7 +427,7 @@ def test_models_show_is_the_yaml(spectrum):
     code, out, _ = spectrum("models", "show", "wan2.1-14b")
     assert code == 0
     assert yaml.safe_load(out)["scheduler"]["settings"] == {"flow_shift": 3.0}
-    refused(spectrum("models", "show", "wan"), "did you mean 'wan2.1-14b'")
+    refused(spectrum("models", "show", "wan"), "did you mean", "or 'wan2.1-14b'")
 
 
 def test_version_and_help(spectrum):

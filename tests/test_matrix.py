@@ -1,6 +1,8 @@
 """Every class that Spectrum carries, as a tiny random pipeline of the real class."""
 
 import gc
+import json
+import sys
 
 import pytest
 import tiny_images
@@ -10,7 +12,9 @@ import torch
 from spectrum import SpectralCache
 from spectrum.hollow import recorded
 from spectrum.locate import tensors_of
+from spectrum.preset import find_preset
 from spectrum.schedule import ExplicitSchedule
+from spectrum_cli.main import run
 
 CASES = {**tiny_images.CASES, **tiny_videos.CASES}
 STEPS = 6
@@ -99,3 +103,41 @@ def test_skipping_all_blocks_but_those_of_step_0_is_the_plain_run(case):
     assert len(replay.report.forecast_steps) >= steps - 2
     assert {name: type(part) for name, part in pipe.components.items()} == kinds
     assert equal(sample(pipe, call), plain)
+
+
+BY_PRESET = {case.preset: case for case in reversed(CASES.values()) if case.preset}
+
+
+@pytest.mark.parametrize("name", BY_PRESET)
+def test_the_preset_runs_by_the_command(name, tmp_path, monkeypatch, capsys):
+    case, preset = BY_PRESET[name], find_preset(name)
+    pipe = case.build()
+    pipe.save_pretrained(tmp_path / "weights")
+    call = dict(case.call)
+    words = ["spectrum", "gen", "--model", name, "--weights", str(tmp_path / "weights")]
+    words += ["--steps", "6", "--method", "hold", "--speedup", "2", "--dtype", "float32"]
+    words += ["--width", call.pop("width"), "--height", call.pop("height"), "--quiet", "--json"]
+    words += ["--no-vae-tiling"]  # tiny VAEs have no tiles
+    if preset.video:
+        least = preset.video.every + 1  # LTX: 9
+        words += ["--frames", max(least, call.pop("num_frames"))]
+    if "image" in call:
+        call.pop("image").save(tmp_path / "in.png")
+        words += ["--image", tmp_path / "in.png"]
+    if name in ("sdxl", "sd3.5-large"):  # the preset's guidance is above 1 already
+        call.pop("skip_guidance_layers", None)
+    for key in ("negative_prompt", "guidance_scale", "true_cfg_scale"):
+        call.pop(key, None)
+    prompt = call.pop("prompt")
+    for key, value in call.items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
+    monkeypatch.setattr(sys, "argv", [*map(str, words), prompt])
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    code = run()
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert len(document["computed_steps"]) <= 4  # two denoisers have two each
+    assert document["forecast_steps"]
+    assert (tmp_path / document["outputs"][0]).stat().st_size > 0

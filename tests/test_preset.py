@@ -1,11 +1,21 @@
+import inspect
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
+import diffusers
 import pytest
+from PIL import Image
 
+from spectrum.discover import parameters, pipeline_class
 from spectrum.errors import UsageError
+from spectrum.generate import call_arguments
 from spectrum.preset import find_preset, preset_paths, read_preset
+from spectrum.request import resolve
+from spectrum.schedule import WindowSchedule
 
-SHIPPED = ("demo-image", "demo-video", "flux.1-dev", "wan2.1-14b")
+SHIPPED = sorted(path.stem for path in (Path(__file__).parent.parent / "presets").glob("*.yaml"))
+PAPER = ("flux.1-dev", "sd3.5-large", "sdxl", "hunyuanvideo", "wan2.1-14b")
 
 
 @pytest.fixture
@@ -21,6 +31,7 @@ def places(tmp_path, monkeypatch):
 
 def test_those_that_ship_are_found(places):
     assert list(preset_paths()) == sorted(SHIPPED)
+    assert {"demo-image", "demo-video", *PAPER} <= set(SHIPPED)
     for name in SHIPPED:
         assert find_preset(name).name == name
 
@@ -32,6 +43,33 @@ def test_the_current_folder_comes_before_the_users_before_the_package(places):
     assert find_preset("wan2.1-14b").path == user / shipped.name
     shutil.copy(shipped, here / shipped.name)
     assert find_preset("wan2.1-14b").path.resolve() == here / shipped.name
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_models_reach_both_published_schedules(name):
+    preset = find_preset(name)
+    plan = resolve(preset, "x").plan
+    assert preset.steps == 50
+    assert list(plan.computed_steps) == WindowSchedule(alpha=0.75).computed_steps(50)
+    plan = resolve(preset, "x", speedup=5).plan
+    assert list(plan.computed_steps) == WindowSchedule(alpha=3).computed_steps(50)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_a_preset_says_is_what_its_pipeline_takes(name):
+    preset = find_preset(name)
+    for kind in filter(None, (preset.pipeline, preset.image_pipeline)):
+        cls = pipeline_class(kind, name)
+        taken = parameters(cls)
+        picture = Image.new("RGB", (64, 64)) if "image" in taken else None
+        request = replace(resolve(preset, "x"), image=picture)
+        call_arguments(cls, request)  # raises for one that it doesn't take
+        components = inspect.signature(cls.__init__).parameters
+        assert set(preset.parameters) | set(preset.dtypes) <= set(components)
+        if preset.scheduler:
+            assert hasattr(diffusers, preset.scheduler.name)
+        required = [n for n, p in taken.items() if p.default is p.empty and n != "prompt"]
+        assert set(required) <= {"image", "kwargs"}, required
 
 
 def test_the_published_settings():

@@ -1,0 +1,92 @@
+"""Step counting under the solvers that people choose, and what is said of those that add noise."""
+
+import pytest
+import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    HeunDiscreteScheduler,
+    KDPM2DiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+from tiny_images import CASES
+
+from spectrum import SpectralCache
+from spectrum.forecast import Hold
+from spectrum.samplers import is_stochastic
+from spectrum.schedule import ExplicitSchedule
+
+STEPS = 8
+SOME = ExplicitSchedule((0, 3, 7))
+FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+SAMPLERS = {
+    "euler": ("sdxl", EulerDiscreteScheduler, {}, 1),
+    "heun": ("sdxl", HeunDiscreteScheduler, {}, 2),
+    "kdpm2": ("sdxl", KDPM2DiscreteScheduler, {}, 2),
+    "dpm++": ("sdxl", DPMSolverMultistepScheduler, {}, 1),
+    "unipc": ("sdxl", UniPCMultistepScheduler, {}, 1),
+    "flow euler": ("sd3", FlowMatchEulerDiscreteScheduler, {}, 1),
+    "flow heun": ("sd3", FlowMatchHeunDiscreteScheduler, {}, 2),
+    "flow dpm++": ("sd3", DPMSolverMultistepScheduler, FLOW, 1),
+    "flow unipc": ("sd3", UniPCMultistepScheduler, FLOW, 1),
+}
+pytestmark = [  # of the schedulers themselves, with numpy 2.4
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must:DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def pipes():
+    return {name: CASES[name].build() for name in ("sdxl", "sd3")}
+
+
+def sample(pipe, call):
+    return pipe(
+        **call, num_inference_steps=STEPS, generator=torch.Generator().manual_seed(3),
+        output_type="latent", return_dict=False,
+    )[0]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_steps_are_those_of_the_solver(name, pipes):
+    model, kind, settings, stages = SAMPLERS[name]
+    pipe, call = pipes[model], CASES[model].call
+    pipe.scheduler = kind.from_config(pipe.scheduler.config, **settings)
+    plain = sample(pipe, call)
+    with SpectralCache(pipe, speedup=1) as cache:
+        assert torch.equal(sample(pipe, call), plain)
+    assert cache.report.num_steps == STEPS
+    # Heun ends on a single stage, as there is no sigma after the last to correct at.
+    calls = [step.calls for step in cache.report.steps]
+    assert calls[:-1] == [stages] * (STEPS - 1)
+    assert calls[-1] in (1, stages)
+    with SpectralCache(pipe, schedule=SOME, forecaster=Hold()) as cache:
+        fast = sample(pipe, call)
+    assert cache.report.finished
+    assert cache.report.computed_steps == [0, 3, 7]
+    assert torch.isfinite(fast).all()
+    assert not torch.equal(fast, plain)
+    assert not cache.report.notes
+    assert torch.equal(sample(pipe, call), plain)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "settings"),
+    [
+        ("sdxl", EulerAncestralDiscreteScheduler, {}),
+        ("sdxl", DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
+        ("sd3", FlowMatchEulerDiscreteScheduler, {"stochastic_sampling": True}),
+    ],
+)
+def test_a_sampler_that_adds_noise_gets_a_careful_plan_and_a_sentence(model, kind, settings, pipes):
+    pipe, call = pipes[model], CASES[model].call
+    pipe.scheduler = kind.from_config(pipe.scheduler.config, **settings)
+    assert is_stochastic(pipe.scheduler)
+    with SpectralCache(pipe, speedup=4, method="hold") as cache:
+        sample(pipe, call)
+    assert len(cache.report.computed_steps) == STEPS / 2
+    assert "adds fresh noise" in cache.report.notes[0]
