@@ -52,8 +52,8 @@ def hollow(
     handles = []
     try:
         for name, part in taken.items():
-            is_list = isinstance(part, nn.ModuleList)
-            denoiser._modules[name] = _TakenOut(part) if is_list else _PassThrough()
+            empty = _TakenOut(part) if isinstance(part, nn.ModuleList) else _PassThrough()
+            denoiser._modules[name] = empty
         for head, feature in zip(anatomy.heads, features, strict=True):
             module = denoiser.get_submodule(head)
             handles.append(module.register_forward_pre_hook(_replace(feature), with_kwargs=True))
