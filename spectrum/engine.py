@@ -1,5 +1,9 @@
 """The spectral cache: at forecast steps the denoiser runs hollow, or not at all.
 
+Either its hidden feature is forecast for each guidance branch, as published, and the denoiser runs
+without its blocks; or what the scheduler is given is forecast, after guidance and all else that
+the pipeline does, and the denoiser is not called.
+
 A step is what lies between two calls of `scheduler.step` (for Heun and its like, two of them make
 a step); the number of a denoiser call within its step is its guidance branch. Timesteps are never
 read: in bfloat16 they collide.
@@ -12,9 +16,10 @@ unlike a method on the instance it survives the deep copies that pipelines make 
 from __future__ import annotations
 
 import functools
+import inspect
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
@@ -22,15 +27,21 @@ from weakref import WeakKeyDictionary, WeakSet
 import torch
 from torch import nn
 
+from spectrum.closed_loop import Checked, Trajectory
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.forecast import Forecaster
 from spectrum.history import FeatureHistory
 from spectrum.hollow import hollow, recorded, without_residuals
 from spectrum.locate import Anatomy, Tracer, cannot_carry, first_tensor, tensors_of
-from spectrum.methods import DEFAULT_METHOD, Method, get_method
+from spectrum.methods import DEFAULT_METHOD, OPEN, Method, Target, get_method
 from spectrum.report import Report, Step
-from spectrum.samplers import is_stochastic, stages_per_step
-from spectrum.schedule import Plan, Schedule, make_plan
+from spectrum.samplers import (
+    denoised_coefficients,
+    is_stochastic,
+    stages_per_step,
+    takes_output,
+)
+from spectrum.schedule import AdaptiveSchedule, Plan, Schedule, make_plan
 
 # Called when denoising begins (step None) and after each step.
 Listener = Callable[[Report, Step | None], None]
@@ -62,21 +73,37 @@ class _Run:
 
     plan: Plan
     report: Report
+    target: Target
     branches: dict[_Branch, list[FeatureHistory]] = field(default_factory=dict)
+    outputs: dict[_Branch, Any] = field(default_factory=dict)  # the newest computed
+    # One for each scheduler (LTX-2 has a second for its sound) and each stage of its steps.
+    trajectories: dict[tuple[int, int], Trajectory] = field(default_factory=dict)
     stages: int = 0  # calls of scheduler.step
     step: int = -1
+    next: int = -1  # the next computed step, where it is decided on the way
+    last: int = 0  # the computed step before this
     # of the step under way:
     under_way: bool = False
     calls: int = 0
     computed: bool = False
     began: float = 0.0
     errors: list[torch.Tensor] = field(default_factory=list)
+    trend: float | None = None
     note: str | None = None
     device: torch.device | None = None
 
     def is_planned(self, step: int) -> bool:
         """Whether a step is computed by plan (as is one that the plan does not know)."""
-        return step in self.plan.computed_steps or step >= self.plan.num_steps
+        return step in self.plan.computed_steps or step == self.next or step >= self.plan.num_steps
+
+    def adapt(self, error: float | None) -> None:
+        """Choose the next computed step by the error at this one, if the schedule is adaptive."""
+        schedule = self.plan.schedule
+        if isinstance(schedule, AdaptiveSchedule):
+            self.next = schedule.next_step(self.step, self.step - self.last, error)
+            self.last = self.step
+            planned = {*self.report.planned_steps, self.step, self.next}
+            self.report.planned_steps = sorted(s for s in planned if s < self.plan.num_steps)
 
 
 class SpectralCache:
@@ -91,8 +118,10 @@ class SpectralCache:
         speedup: steps over computed steps, at the least. The default of 3.5 computes 14 of 50.
         method: of `spectrum.methods`, or its name; "published" is exactly the paper's.
         blend: for "published" and "affine", the share of the ridge against linear extrapolation.
-        forecaster: instead of the method's, anything with `weights` and `keeps`.
+        forecaster: instead of the method's, anything with `weights` and `keeps`; of the feature,
+            if no target is given.
         schedule: instead of a plan for `speedup`, anything with `computed_steps(num_steps)`.
+        target: instead of the method's, what is forecast: "feature" or "output".
         on_step: called as on_step(report, None) when denoising begins, and as
             on_step(report, step) after each step.
 
@@ -110,6 +139,7 @@ class SpectralCache:
         blend: float | None = None,
         forecaster: Forecaster | None = None,
         schedule: Schedule | None = None,
+        target: Target | None = None,
         on_step: Listener | None = None,
     ) -> None:
         if speedup is not None and schedule is not None:
@@ -122,6 +152,9 @@ class SpectralCache:
         self._forecaster = forecaster or self._method.forecaster
         self._speedup = 3.5 if speedup is None else speedup
         self._schedule = schedule
+        own = "feature" if forecaster else self._method.target
+        self._target: Target = target or own
+        self._loop = OPEN if forecaster else self._method.loop
         self._on_step = on_step
         self.denoisers = find_denoisers(pipe)
         self._scheduler: Any = None
@@ -203,6 +236,8 @@ class SpectralCache:
 
         @functools.wraps(cls.step)
         def step(this: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._run is not None and self._run.target == "output":
+                args, kwargs = self._with_forecast(self._run, this, cls, args, kwargs)
             result = cls.step(this, *args, **kwargs)
             self._end_stage()
             return result
@@ -250,7 +285,14 @@ class SpectralCache:
             plan = make_plan(self._schedule, num_steps, handover)
         else:
             plan = self._method.planner.plan(num_steps, self._allowed_speedup(), handover)
-        run = _Run(plan, Report(num_steps, plan.computed_steps))
+        run = _Run(plan, Report(num_steps, plan.computed_steps), self._target)
+        run.report.adaptive = isinstance(plan.schedule, AdaptiveSchedule)
+        if run.target == "output" and not self._knows_scheduler():
+            run.target = "feature"
+            run.report.caution = (
+                f"the denoised sample can't be told from what {type(self._scheduler).__name__} is"
+                " given, so the hidden feature is forecast instead"
+            )
         if self._allowed_speedup() < self._speedup and self._schedule is None:
             run.report.caution = (
                 f"{type(self._scheduler).__name__} adds fresh noise at every step, which no"
@@ -261,6 +303,13 @@ class SpectralCache:
         if self._on_step:
             self._on_step(run.report, None)
         return run
+
+    def _knows_scheduler(self) -> bool:
+        """Whether forecasts of the output can be handed to this scheduler."""
+        scheduler = self._scheduler
+        if not takes_output(scheduler):
+            return False
+        return denoised_coefficients(scheduler, scheduler.timesteps[0]) is not None
 
     def _allowed_speedup(self) -> float:
         """No more than 2 where noise enters at every step: what is forecast is never near."""
@@ -278,10 +327,10 @@ class SpectralCache:
         if not run.under_way:
             run.step += 1
             run.under_way, run.calls, run.computed, run.note = True, 0, False, None
-            run.errors = []
+            run.errors, run.trend = [], None
             run.began = time.perf_counter()
             if run.step and run.step == run.plan.handover:
-                run.branches.clear()  # the first denoiser is not called again
+                self._forget(run)  # the first denoiser is not called again
         return run
 
     def _end_stage(self) -> None:
@@ -297,10 +346,13 @@ class SpectralCache:
         _synchronize(run.device)
         seconds = time.perf_counter() - run.began
         error = max(errors) if errors else None
-        step = Step(run.step, run.computed, seconds, error, run.note, run.calls)
+        if run.computed:
+            run.adapt(error)
+        step = Step(run.step, run.computed, seconds, error, run.note, run.trend, run.calls)
         run.report.steps.append(step)
         if run.report.finished:
             run.branches.clear()  # the decoder needs the memory
+            run.outputs.clear()
         if self._on_step:
             self._on_step(run.report, step)
 
@@ -315,6 +367,8 @@ class SpectralCache:
         run.device = latents.device
         branch = _Branch(name, run.calls, _shapes(args, kwargs), latents.dtype)
         run.calls += 1
+        if run.target == "output":
+            return self._output(run, branch, forward, args, kwargs)
         forecasts = self._forecast(run, branch)
         anatomy = _known_anatomies.get(denoiser)
         if forecasts is not None and anatomy is not None:
@@ -345,6 +399,70 @@ class SpectralCache:
                 run.note = "computed, as its forecast was not finite"
                 return None
         return forecasts
+
+    def _output(self, run: _Run, branch: _Branch, forward: Any, args: Any, kwargs: Any) -> Any:
+        """The denoiser's output; at forecast steps just one of the right shape, as the scheduler
+        will be given another."""
+        if run.calls == 1:
+            run.computed = run.is_planned(run.step)
+            if branch not in run.outputs and not run.computed:
+                run.note = "computed, as nothing was stored for this call of the denoiser"
+                run.computed = True
+            if not all(t.is_finite(run.step) for t in run.trajectories.values()):
+                run.note = "computed, as its forecast was not finite"
+                run.computed = True
+        if not run.computed and branch in run.outputs:
+            return run.outputs[branch]
+        output = forward(*args, **kwargs)
+        if run.plan.forecast_steps:
+            run.outputs[branch] = output
+        return output
+
+    def _with_forecast(
+        self, run: _Run, scheduler: Any, cls: Any, args: Any, kwargs: Any
+    ) -> tuple[Any, Any]:
+        """The arguments of scheduler.step: at forecast steps with the forecast output; at computed
+        ones, which are recorded, with the corrected sample."""
+        stage = run.stages % stages_per_step(scheduler)
+        key = (id(scheduler), stage)
+        trajectory = run.trajectories.get(key)
+        if trajectory is not None and trajectory.step == run.step:
+            return args, kwargs  # further calls within a step have nothing to forecast
+        if not run.plan.forecast_steps or (run.computed and self._is_over(run)):
+            return args, kwargs
+        call = inspect.signature(cls.step).bind(scheduler, *args, **kwargs)
+        if trajectory is None:
+            loop = self._loop
+            if stages_per_step(scheduler) > 1 or is_stochastic(scheduler):
+                loop = replace(loop, correct=False)  # a stage's way back is not its own
+            trajectory = Trajectory(self._forecaster, loop, run.plan)
+            run.trajectories[key] = trajectory
+        if run.computed or trajectory.history is None:
+            checked = trajectory.compute(scheduler, run.step, call)
+            self._note(run, checked)
+        elif not trajectory.forecast(scheduler, run.step, call):
+            raise SpectrumError(
+                f"the forecast for step {run.step} is not finite; try --method hold or --speedup 1"
+            )
+        return call.args[1:], call.kwargs
+
+    def _is_over(self, run: _Run) -> bool:
+        """Whether a computed step has no forecast before it to correct, and none after it."""
+        last = run.plan.last_forecast(run.step)
+        return run.step > last + 1
+
+    def _note(self, run: _Run, checked: Checked) -> None:
+        if checked.error is not None:
+            run.errors.append(torch.tensor(checked.error))
+        if checked.trend is not None and run.trend is None:
+            run.trend = checked.trend
+        stored = sum(trajectory.nbytes for trajectory in run.trajectories.values())
+        run.report.stored_bytes = max(run.report.stored_bytes, stored)
+
+    def _forget(self, run: _Run) -> None:
+        run.branches.clear()
+        run.outputs.clear()
+        run.trajectories.clear()
 
     def _record(
         self, run: _Run, branch: _Branch, denoiser: nn.Module, features: list[torch.Tensor]

@@ -52,7 +52,13 @@ def generate(pipe: Any, request: Request, seed: int, on_step: Listener | None = 
         decoding = time.perf_counter()
 
     arguments = call_arguments(type(pipe), request)
-    with SpectralCache(pipe, request.speedup, method=request.method, on_step=listen) as cache:
+    with SpectralCache(
+        pipe,
+        None if request.schedule else request.speedup,
+        method=request.method,
+        schedule=request.schedule,
+        on_step=listen,
+    ) as cache:
         try:
             output = pipe(
                 **arguments,
@@ -116,6 +122,8 @@ def metadata(
         "scheduler": request.scheduler,
         "extras": {key: _plain(value) for key, value in request.extras.items()},
         "method": method.name,
+        "target": method.target,
+        "quality": getattr(request.schedule, "tolerance", None),
         "blend": getattr(method.forecaster, "blend", None),
         "forecaster": repr(method.forecaster),
         "computed_steps": made.report.computed_steps,

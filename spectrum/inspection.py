@@ -56,7 +56,7 @@ def inspect_pipeline(pipe: Any, request: Request, seed: int = 0) -> Inspection:
             raise _Seen
 
     arguments = call_arguments(type(pipe), request)
-    cache = SpectralCache(pipe, schedule=ExplicitSchedule((0,)), on_step=stop)
+    cache = SpectralCache(pipe, schedule=ExplicitSchedule((0,)), target="feature", on_step=stop)
     denoisers = cache.denoisers
     with suppress(_Seen), cache:
         pipe(

@@ -112,7 +112,7 @@ def load_pipeline(request: Request, device: torch.device, options: Options | Non
         # between releases, the user's remedy does not.
         raise SpectrumError(_loading_failed(preset, folder, error)) from error
     pipe.set_progress_bar_config(disable=True)
-    _set_scheduler(pipe, preset, request.scheduler)
+    set_scheduler(pipe, preset, request.scheduler)
     _load_loras(pipe, request.loras)
     _set_tiling(pipe, preset, options.vae_tiling)
     for denoiser in find_denoisers(pipe).values():
@@ -146,7 +146,8 @@ def weights_folder(preset: Preset, weights: Path | None) -> Path | None:
     return folder
 
 
-def _set_scheduler(pipe: Any, preset: Preset, asked: str | None) -> None:
+def set_scheduler(pipe: Any, preset: Preset, asked: str | None) -> None:
+    """The preset's scheduler, then the one asked for by a short or full name, in the pipeline."""
     import diffusers
 
     if preset.scheduler is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Literal
 
 from spectrum.errors import UsageError
 from spectrum.forecast import (
@@ -18,6 +19,31 @@ from spectrum.schedule import Planner
 
 DEFAULT_METHOD = "spectrum"
 
+# What is forecast: the hidden feature before the head, as published, or what the scheduler is
+# given (as the denoised sample), which needs no part of the denoiser and little memory.
+Target = Literal["feature", "output"]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How forecasts of the output are checked and corrected: see `spectrum.closed_loop`.
+
+    `trust` is the share of the trend that must have come true over the last gap for the next one
+    to be extrapolated and for this one to be corrected; a smaller share means that the steps are
+    too long for this model, and x₀ is held, as in sampling with fewer steps. The first gaps are
+    trusted unseen, but at speedups above `cautious_above`: there nothing is trusted before it has
+    been seen, and then only from `cautious_trust` on.
+    """
+
+    trust: float = -0.1
+    correct: bool = True
+    cautious_above: float = 6.0
+    cautious_trust: float = 0.2
+
+
+# For forecasters that stand on their own: never overruled, never corrected.
+OPEN = Loop(trust=float("-inf"), correct=False, cautious_above=float("inf"))
+
 
 @dataclass(frozen=True)
 class Method:
@@ -26,12 +52,23 @@ class Method:
     name: str
     forecaster: Forecaster
     planner: Planner
+    target: Target = "feature"
+    loop: Loop = OPEN  # of a method whose target is the output
 
 
 _ALL = (
-    # First-order extrapolation between evenly spaced computed steps, the last one computed.
+    # The denoised sample, half of its trend extrapolated, corrected at each computed step; gaps
+    # that grow. What is measured in the run decides whether the trend is trusted.
     Method(
         "spectrum",
+        Extrapolation(order=1, damping=0.5),
+        Planner("power", warmup=1, protect_last=1),
+        target="output",
+        loop=Loop(),
+    ),
+    # First-order extrapolation of the feature between evenly spaced computed steps, with the last.
+    Method(
+        "even",
         Extrapolation(order=1),
         # A second step computed at once would give the first long forecasts a slope over one
         # step: 13 dB worse than this on demo-image.
@@ -70,6 +107,13 @@ _ALL = (
 )
 
 METHODS = {method.name: method for method in _ALL}
+
+
+def tuned_method(damping: float, trust: float) -> Method:
+    """The default method with what calibration found for a model."""
+    method = METHODS[DEFAULT_METHOD]
+    loop = replace(method.loop, trust=trust, cautious_above=float("inf"))
+    return replace(method, forecaster=Extrapolation(order=1, damping=damping), loop=loop)
 
 
 def get_method(name: str, blend: float | None = None) -> Method:

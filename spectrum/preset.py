@@ -61,10 +61,22 @@ class SchedulerChoice(_Strict):
     settings: dict[str, Any] = {}
 
 
+class Tuned(_Strict):
+    """What `spectrum tune` found best for runs of `num_steps` that compute len(steps) of them."""
+
+    num_steps: Count
+    steps: Annotated[list[int], Field(min_length=1)]
+    damping: Annotated[float, Field(ge=0, le=1)]
+    trust: float
+
+
 class Cache(_Strict):
+    """Defaults of `--speedup`, `--method` and `--blend`. `tuned` holds for the method spectrum."""
+
     speedup: Annotated[float, Field(ge=1)] = 3.5
     method: str = DEFAULT_METHOD
     blend: Annotated[float, Field(ge=0, le=1)] | None = None
+    tuned: list[Tuned] = []
 
     @model_validator(mode="after")
     def _method_exists(self) -> Cache:
@@ -91,8 +103,9 @@ class Feature(_Strict):
 class Preset(_Strict):
     """What Spectrum knows of a model.
 
-    `weights` is a hub id, a folder, or `embedded`: inside the package. Sizes, guidance and feature
-    are unknown (None) for a model that has no preset file; the pipeline's own defaults hold then.
+    `weights` is a hub id, a folder, or `embedded` (or `embedded:NAME`): inside the package. Sizes,
+    guidance and feature are unknown (None) for a model that has no preset file; the pipeline's own
+    defaults hold then.
     """
 
     summary: str
@@ -140,9 +153,10 @@ class Preset(_Strict):
     @property
     def embedded_folder(self) -> Path | None:
         """The folder of weights inside the package, for a model that ships with it."""
-        if self.weights != "embedded":
+        kind, _, model = self.weights.partition(":")
+        if kind != "embedded":
             return None
-        return Path(str(files("spectrum"))) / "models" / self.name
+        return Path(str(files("spectrum"))) / "models" / (model or self.name)
 
     def feature_bytes(self, width: int, height: int, frames: int, dtype: str) -> int:
         """Bytes of one stored feature of one guidance branch; 0 where its size is unknown."""

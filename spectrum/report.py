@@ -21,6 +21,7 @@ class Step:
     seconds: float
     error: float | None = None
     note: str | None = None
+    trend: float | None = None  # share of the trend that came true, where the output is forecast
     calls: int = 0  # of denoisers: guidance branches, times the stages of the solver
 
 
@@ -32,6 +33,7 @@ class Report:
     planned_steps: Sequence[int]
     steps: list[Step] = field(default_factory=list)
     stored_bytes: int = 0  # all branches together, at their fullest
+    adaptive: bool = False  # planned_steps grows as the run goes
     caution: str | None = None  # why the plan is not the one that was asked for
 
     @property

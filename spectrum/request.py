@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from spectrum.errors import UsageError
 from spectrum.inputs import Lora, fitted, like, parse_extras, parse_lora, read_image
-from spectrum.methods import Method, get_method
+from spectrum.methods import DEFAULT_METHOD, METHODS, Method, Target, get_method, tuned_method
 from spectrum.preset import Preset
-from spectrum.schedule import Plan
+from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, Plan, Schedule, make_plan
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+# Relative errors of forecasts that are let pass.
+QUALITIES = {"draft": 0.2, "good": 0.1, "high": 0.05}
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Request:
     guidance: float | None
     speedup: float
     method: Method
+    schedule: Schedule | None = None  # instead of the method's, as tuned
     image: Image | None = None
     image_path: Path | None = None
     strength: float | None = None
@@ -61,6 +65,8 @@ class Request:
     def plan(self) -> Plan:
         """By the preset; the run itself asks the pipeline where a second denoiser takes over."""
         handover = self.preset.handover(self.run_steps)
+        if self.schedule is not None:
+            return make_plan(self.schedule, self.run_steps, handover)
         return self.method.planner.plan(self.run_steps, self.speedup, handover)
 
     @property
@@ -106,6 +112,8 @@ def resolve(
     speedup: float | None = None,
     method: str | None = None,
     blend: float | None = None,
+    target: Target | None = None,
+    quality: str | None = None,
     image: Path | None = None,
     strength: float | None = None,
     loras: Sequence[str] = (),
@@ -130,6 +138,8 @@ def resolve(
     if method is None:  # the preset's, with its blend unless another is asked for
         method, blend = preset.cache.method, preset.cache.blend if blend is None else blend
     chosen = get_method(method, blend)
+    if target is not None:
+        chosen = replace(chosen, target=target)
     request = Request(
         preset=preset,
         prompt=prompt.strip(),
@@ -151,7 +161,11 @@ def resolve(
     )
     request = replace(request, speedup=_speedup(request, speedup))
     _ = request.plan  # raises for a speedup that can't be had
-    return request
+    if quality is not None:
+        if speedup is not None:
+            raise UsageError("--quality finds the speedup by itself; give it or --speedup")
+        return replace(request, schedule=AdaptiveSchedule(_tolerance(quality)))
+    return _as_tuned(request)
 
 
 def _speedup(request: Request, asked: float | None) -> float:
@@ -168,6 +182,36 @@ def _speedup(request: Request, asked: float | None) -> float:
         return asked
     largest = request.method.planner.largest_speedup(steps, preset.handover(steps))
     return min(preset.cache.speedup, largest)
+
+
+def _as_tuned(request: Request) -> Request:
+    """With what calibration found for this many computed steps, if it looked at it."""
+    if request.method != METHODS[DEFAULT_METHOD]:
+        return request
+    count = len(request.plan.computed_steps)
+    for tuned in request.preset.cache.tuned:
+        if (tuned.num_steps, len(tuned.steps)) == (
+            request.run_steps,
+            count,
+        ) and count < tuned.num_steps:
+            method = tuned_method(tuned.damping, tuned.trust)
+            return replace(request, method=method, schedule=ExplicitSchedule(tuple(tuned.steps)))
+    return request
+
+
+def _tolerance(quality: str) -> float:
+    """A level's tolerance, or the number itself: a relative error of forecasts."""
+    if quality in QUALITIES:
+        return QUALITIES[quality]
+    try:
+        tolerance = float(quality)
+    except ValueError:
+        tolerance = 0.0
+    if not 0 < tolerance < 1:
+        raise UsageError(
+            f"--quality is {', '.join(QUALITIES)} or an error between 0 and 1, not {quality!r}"
+        )
+    return tolerance
 
 
 def _guidance(preset: Preset, guidance: float | None) -> float | None:

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from spectrum.errors import UsageError
 
-Family = Literal["window", "even"]
+Family = Literal["window", "even", "power"]
 
 
 class Schedule(Protocol):
@@ -79,6 +79,54 @@ class EvenSchedule:
 
 
 @dataclass(frozen=True)
+class PowerSchedule:
+    """`count` computed steps, 0 and the last among them, at (N − 1)·(k / (count − 1))^power.
+
+    A power above 1 is denser at the start, where the denoised sample changes fastest: on the
+    models measured its change over a step falls by a factor of 10 to 100 from start to end.
+    """
+
+    count: int
+    power: float = 1.3
+
+    def computed_steps(self, num_steps: int) -> list[int]:
+        if self.count >= num_steps:
+            return list(range(num_steps))
+        if self.count == 1:
+            return [0]
+        shares = [k / (self.count - 1) for k in range(self.count)]
+        steps = [round((num_steps - 1) * share**self.power) for share in shares]
+        for k in range(1, self.count):  # no step twice
+            steps[k] = max(steps[k], steps[k - 1] + 1)
+        return steps
+
+
+@dataclass(frozen=True)
+class AdaptiveSchedule:
+    """As few computed steps as keep the forecast's error near `tolerance`.
+
+    The error that is measured at a computed step, ‖forecast − computed‖ / ‖computed‖, decides how
+    far away the next is, as in ODE solvers with step size control: with an error that grows like
+    gap^1.5 (between holding, 1, and a straight line, 2) the gap is scaled by
+    (tolerance / error)^(1 / 1.5), by 2 at the most. Steps 0, 1 and the last are computed always.
+    """
+
+    tolerance: float
+    order: float = 1.5
+
+    def computed_steps(self, num_steps: int) -> list[int]:
+        """Those that are computed whatever is measured."""
+        return sorted({0, min(1, num_steps - 1), num_steps - 1})
+
+    def next_step(self, step: int, gap: int, error: float | None) -> int:
+        """The next computed step, after `step` was computed `gap` steps after the one before."""
+        if error is None:
+            return step + max(1, gap)
+        scale = (self.tolerance / max(error, 1e-9)) ** (1 / self.order)
+        return step + max(1, int(gap * min(scale, 2.0)))
+
+
+@dataclass(frozen=True)
 class ExplicitSchedule:
     """Just these steps. Raises UsageError where 0 is not among them or one is past the end."""
 
@@ -140,13 +188,16 @@ class Planner:
     """Turns "this many steps, this speedup" into a plan, within one family of schedules.
 
     In the published "window" family α is solved for; the "even" family spends the budget on evenly
-    spaced steps. Both compute the first `warmup` and the last `protect_last` steps.
+    spaced steps. Both compute the first `warmup` and the last `protect_last` steps. The "power"
+    family grows the gaps; where less than one step in six is computed it is even, as sampling
+    with fewer steps is.
     """
 
     family: Family = "window"
     warmup: int = 5
     window: int = 2
     protect_last: int = 0
+    power: float = 1.3
 
     def plan(self, num_steps: int, speedup: float, handover: int = 0) -> Plan:
         """Compute at most ⌊num_steps / speedup⌋ steps, so that `speedup` is reached or passed.
@@ -199,6 +250,10 @@ class Planner:
         """The member of the family that spends the budget."""
         if budget >= num_steps:
             return ExplicitSchedule(tuple(range(num_steps)))
+        if self.family == "power" and 6 * budget >= num_steps:
+            return PowerSchedule(budget, self.power)
+        if self.family == "power":
+            return EvenSchedule(budget, self.warmup, 0)
         if self.family == "even":
             return EvenSchedule(budget, self.warmup, self.protect_last)
         dense = WindowSchedule(self.warmup, self.window, 0.0, self.protect_last)
@@ -207,7 +262,7 @@ class Planner:
         return _solve_alpha(dense, num_steps, budget)
 
     def _fewest(self, num_steps: int) -> int:
-        if self.family == "even":
+        if self.family != "window":
             return min(max(1, self.warmup) + self.protect_last, num_steps)
         sparse = WindowSchedule(self.warmup, self.window, float(num_steps), self.protect_last)
         return len(sparse.computed_steps(num_steps))

@@ -70,6 +70,20 @@ def gen(
         ),
     ] = None,
     method: Method = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="What is forecast: feature or output; the method's if not given.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
+    quality: Annotated[
+        str | None,
+        typer.Option(
+            help="draft, good, high or an error: compute as few steps as that takes.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
     blend: Annotated[
         float | None,
         typer.Option(
@@ -127,6 +141,7 @@ def gen(
     began = time.perf_counter()
     from spectrum.errors import UsageError
     from spectrum.loading import Offload, Options, Quantize
+    from spectrum.methods import Target
     from spectrum.preset import check_dtype
     from spectrum.request import resolve
     from spectrum_cli.paths import targets
@@ -135,6 +150,7 @@ def gen(
         find_model(model, quiet), _read_prompt(prompt),
         negative_prompt=negative_prompt, width=width, height=height, frames=frames, fps=fps,
         steps=steps, guidance=guidance, speedup=speedup, method=method, blend=blend,
+        target=one_of("--target", target, Target) if target else None, quality=quality,
         image=image, strength=strength, loras=lora or (), scheduler=scheduler, extras=extra or (),
     )  # fmt: skip
     options = Options(

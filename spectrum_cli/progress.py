@@ -106,8 +106,9 @@ class Progress:
             self.stage("denoise")
             self._denoising = Denoising(report, self._began)
             if not self.quiet and not self._drawn:
-                planned = len(report.planned_steps)
-                say(f"denoise: {report.num_steps} steps, {planned} of them computed")
+                planned = f"{len(report.planned_steps)} of them computed"
+                planned = "computed where needed" if report.adaptive else planned
+                say(f"denoise: {report.num_steps} steps, {planned}")
         if report.finished:
             self.stage("decode")
 

@@ -28,7 +28,9 @@ def command(document: dict[str, Any]) -> str:
 
     words = ["spectrum", "gen", "--model", document["model"]]
     options = ["speedup", "steps", "seed", "width", "height", "guidance", "method", "dtype"]
-    options += ["image", "strength", "scheduler"]
+    options += ["image", "strength", "scheduler", "target", "quality"]
+    if document.get("quality") is not None:
+        options.remove("speedup")  # it was found on the way
     if document["fps"] is not None:
         options += ["frames", "fps"]
     if document["blend"] is not None:

@@ -1,6 +1,7 @@
 """The cache on tiny pipelines of the real classes."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from spectrum.errors import SpectrumError, UsageError
 from spectrum.forecast import ChebyshevRidge, Hold
 from spectrum.schedule import ExplicitSchedule, WindowSchedule
 
+FeatureCache = functools.partial(SpectralCache, target="feature")
 STEPS = 12
 SOME = ExplicitSchedule((0, 1, 4, 8, 11))
 ALL = ExplicitSchedule(tuple(range(STEPS)))
@@ -35,7 +37,7 @@ def sample(pipe, call, prompt="red cat", steps=STEPS):
 @pytest.fixture(params=list(CALLS))
 def case(request):
     pipe, call = request.getfixturevalue(request.param.split("_")[0]), CALLS[request.param]
-    with SpectralCache(pipe, schedule=ExplicitSchedule((0,))):
+    with FeatureCache(pipe, schedule=ExplicitSchedule((0,))):
         sample(pipe, call, steps=2)  # the first computed call of all replays itself
     return pipe, call
 
@@ -70,10 +72,10 @@ def remove(handles):
 def test_computing_every_step_is_the_plain_run(case):
     pipe, call = case
     plain = sample(pipe, call)
-    with SpectralCache(pipe, schedule=ALL) as cache:
+    with FeatureCache(pipe, schedule=ALL) as cache:
         assert torch.equal(sample(pipe, call), plain)
     assert cache.report.computed_steps == list(range(STEPS))
-    with SpectralCache(pipe, speedup=1) as cache:
+    with FeatureCache(pipe, speedup=1) as cache:
         assert torch.equal(sample(pipe, call), plain)
     assert cache.report.stored_bytes == 0
 
@@ -86,7 +88,7 @@ def test_replaying_the_features_with_all_blocks_skipped_is_the_plain_run(case, m
     blocks.clear()
     replay = iter(list(features))
     computed_calls = len(features) // STEPS
-    cache = SpectralCache(pipe, schedule=ExplicitSchedule((0,)), forecaster=Hold())
+    cache = FeatureCache(pipe, schedule=ExplicitSchedule((0,)), forecaster=Hold())
     for _ in range(computed_calls):
         next(replay)
     monkeypatch.setattr(cache, "_weighted_sum", lambda *_: next(replay).clone())
@@ -107,7 +109,7 @@ def n_blocks(pipe):
 def test_forecast_steps_run_no_block(case):
     pipe, call = case
     features, blocks, handles = record_head(pipe)
-    with SpectralCache(pipe, schedule=SOME) as cache:
+    with FeatureCache(pipe, schedule=SOME) as cache:
         sample(pipe, call)
     remove(handles)
     calls_a_step = len(features) // STEPS
@@ -120,7 +122,7 @@ def test_leaving_the_block_restores_the_pipeline(case):
     plain = sample(pipe, call)
     before = copy.copy(pipe.transformer._modules)
     kind = type(pipe.scheduler)
-    with SpectralCache(pipe, schedule=SOME):
+    with FeatureCache(pipe, schedule=SOME):
         assert not torch.equal(sample(pipe, call), plain)
         assert type(pipe.scheduler) is not kind
     assert torch.equal(sample(pipe, call), plain)
@@ -142,7 +144,7 @@ def test_an_exception_restores_the_pipeline(case, error, where):
         if not cache.reports or len(cache.report.steps) == {"computed": 4, "forecast": 5}[where]:
             raise error("stop")
 
-    with SpectralCache(pipe, schedule=SOME) as cache:
+    with FeatureCache(pipe, schedule=SOME) as cache:
         sample(pipe, call)  # so that there is a report
         handle = pipe.transformer.proj_out.register_forward_pre_hook(fail)
         with pytest.raises(error, match="stop"):
@@ -152,14 +154,14 @@ def test_an_exception_restores_the_pipeline(case, error, where):
     assert [report.finished for report in cache.reports] == [True, False, True]
     assert torch.equal(sample(pipe, call), plain)
     assert pipe.transformer._modules == before
-    with SpectralCache(pipe, schedule=SOME):
+    with FeatureCache(pipe, schedule=SOME):
         assert torch.equal(sample(pipe, call), again)
 
 
 def test_guidance_branches_keep_their_own_history(wan):
     schedule = ExplicitSchedule((0, 5, 9))
     held = []
-    with SpectralCache(wan, schedule=schedule, forecaster=Hold()) as cache:
+    with FeatureCache(wan, schedule=schedule, forecaster=Hold()) as cache:
         sample(wan, CALLS["wan"])
         handle = wan.transformer.norm_out.register_forward_hook(
             lambda _, args, _output: held.append(args[0].clone())
@@ -176,7 +178,7 @@ def test_guidance_branches_keep_their_own_history(wan):
 
 def test_runs_in_one_block_are_independent(case):
     pipe, call = case
-    with SpectralCache(pipe, schedule=SOME) as cache:
+    with FeatureCache(pipe, schedule=SOME) as cache:
         first = sample(pipe, call)
         sample(pipe, call, prompt="other words", steps=12)
         third = sample(pipe, call)
@@ -186,7 +188,7 @@ def test_runs_in_one_block_are_independent(case):
 
 
 def test_another_size_inside_one_block(flux):
-    with SpectralCache(flux, speedup=2) as cache:
+    with FeatureCache(flux, speedup=2) as cache:
         sample(flux, CALLS["flux"])
         sample(flux, {**CALLS["flux"], "height": 32}, steps=9)
     assert cache.reports[0].num_steps == STEPS
@@ -201,7 +203,7 @@ def test_a_forecast_that_is_not_finite_is_computed_instead(wan):
             weights = super().weights(computed_steps, step, num_steps)
             return weights * (float("inf") if step == 6 else 1)
 
-    with SpectralCache(wan, schedule=SOME, forecaster=Broken()) as cache:
+    with FeatureCache(wan, schedule=SOME, forecaster=Broken()) as cache:
         assert torch.isfinite(sample(wan, CALLS["wan"])).all()
     assert cache.report.computed_steps == [0, 1, 4, 6, 8, 11]
     assert cache.report.notes == ["step 6: computed, as its forecast was not finite"]
@@ -209,7 +211,7 @@ def test_a_forecast_that_is_not_finite_is_computed_instead(wan):
 
 def test_the_report(wan):
     seen = []
-    with SpectralCache(wan, schedule=SOME, on_step=lambda report, step: seen.append(step)) as cache:
+    with FeatureCache(wan, schedule=SOME, on_step=lambda report, step: seen.append(step)) as cache:
         sample(wan, CALLS["wan"])
     report = cache.report
     assert seen == [None, *report.steps]
@@ -228,7 +230,7 @@ def test_the_report(wan):
 
 def test_the_measured_error_is_that_of_the_forecast(flux):
     features, _, handles = record_head(flux)
-    with SpectralCache(flux, schedule=SOME, forecaster=ChebyshevRidge()) as cache:
+    with FeatureCache(flux, schedule=SOME, forecaster=ChebyshevRidge()) as cache:
         sample(flux, CALLS["flux"])
     remove(handles)
     weights = ChebyshevRidge().weights([0, 1], 4, STEPS)
@@ -238,18 +240,18 @@ def test_the_measured_error_is_that_of_the_forecast(flux):
 
 
 def test_the_published_method_is_the_papers_to_the_weight(flux):
-    with SpectralCache(flux, 50 / 14, method="published") as named:
+    with FeatureCache(flux, 50 / 14, method="published") as named:
         by_name = sample(flux, CALLS["flux"], steps=50)
-    with SpectralCache(flux, schedule=WindowSchedule(), forecaster=ChebyshevRidge()):
+    with FeatureCache(flux, schedule=WindowSchedule(), forecaster=ChebyshevRidge()):
         assert torch.equal(sample(flux, CALLS["flux"], steps=50), by_name)
     assert named.report.computed_steps == WindowSchedule().computed_steps(50)
-    with SpectralCache(flux, 50 / 14, method="published", blend=0.5):
+    with FeatureCache(flux, 50 / 14, method="published", blend=0.5):
         assert not torch.equal(sample(flux, CALLS["flux"], steps=50), by_name)
 
 
 def test_bfloat16_replays_exactly(flux):
     pipe = copy.deepcopy(flux).to(torch.bfloat16)
-    with SpectralCache(pipe, schedule=SOME) as cache:
+    with FeatureCache(pipe, schedule=SOME) as cache:
         out = sample(pipe, CALLS["flux"])
     assert out.dtype == torch.bfloat16
     assert torch.isfinite(out).all()
@@ -258,7 +260,7 @@ def test_bfloat16_replays_exactly(flux):
 
 def test_enable_and_disable(flux):
     plain = sample(flux, CALLS["flux"])
-    cache = SpectralCache(flux, schedule=SOME)
+    cache = FeatureCache(flux, schedule=SOME)
     with pytest.raises(SpectrumError, match="no report yet"):
         _ = cache.report
     cache.enable()
@@ -273,15 +275,15 @@ def test_enable_and_disable(flux):
 
 
 def test_two_caches_do_not_stack(flux):
-    with SpectralCache(flux, 2), pytest.raises(UsageError, match="cached already"):
-        SpectralCache(flux, 2).enable()
-    SpectralCache(flux, 2).disable()
+    with FeatureCache(flux, 2), pytest.raises(UsageError, match="cached already"):
+        FeatureCache(flux, 2).enable()
+    FeatureCache(flux, 2).disable()
 
 
 def test_a_scheduler_set_inside_the_block_is_followed(flux):
     original = flux.scheduler
     try:
-        with SpectralCache(flux, schedule=SOME) as cache:
+        with FeatureCache(flux, schedule=SOME) as cache:
             sample(flux, CALLS["flux"])
             flux.scheduler = FlowMatchEulerDiscreteScheduler.from_config(original.config)
             sample(flux, CALLS["flux"])
@@ -292,7 +294,7 @@ def test_a_scheduler_set_inside_the_block_is_followed(flux):
 
 
 def test_the_scheduler_is_saved_under_its_own_name(flux, tmp_path):
-    with SpectralCache(flux, 2):
+    with FeatureCache(flux, 2):
         flux.scheduler.save_pretrained(tmp_path)
         copied = copy.deepcopy(flux.scheduler)
     assert "FlowMatchEulerDiscreteScheduler" in (tmp_path / "scheduler_config.json").read_text()
@@ -301,14 +303,14 @@ def test_the_scheduler_is_saved_under_its_own_name(flux, tmp_path):
 
 def test_wrong_use_is_refused(flux):
     with pytest.raises(UsageError, match="not both"):
-        SpectralCache(flux, 2, schedule=SOME)
+        FeatureCache(flux, 2, schedule=SOME)
     with pytest.raises(UsageError, match="did you mean 'published'"):
-        SpectralCache(flux, 2, method="publish")
+        FeatureCache(flux, 2, method="publish")
     with pytest.raises(UsageError, match="no ridge"):
-        SpectralCache(flux, 2, method="hold", blend=0.5)
+        FeatureCache(flux, 2, method="hold", blend=0.5)
     with pytest.raises(UsageError, match="between 0 and 1"):
-        SpectralCache(flux, 2, method="published", blend=2)
-    with SpectralCache(flux, 20), pytest.raises(UsageError, match="largest speedup"):
+        FeatureCache(flux, 2, method="published", blend=2)
+    with FeatureCache(flux, 20), pytest.raises(UsageError, match="largest speedup"):
         sample(flux, CALLS["flux"])
 
 
@@ -318,7 +320,7 @@ def test_a_denoiser_without_block_lists_is_refused(flux):
         listed = pipe.transformer._modules[name]
         pipe.transformer._modules[name] = torch.nn.Sequential(*listed)
     with (
-        SpectralCache(pipe, schedule=SOME) as cache,
+        FeatureCache(pipe, schedule=SOME) as cache,
         pytest.raises(UsageError, match="FluxTransformer2DModel can't be forecast: none of its"),
     ):
         sample(pipe, CALLS["flux"])
@@ -338,7 +340,7 @@ def test_a_denoiser_whose_output_is_not_decided_by_its_head_is_refused(flux):
 
     pipe.transformer.proj_out = Moody()
     with (
-        SpectralCache(pipe, schedule=SOME),
+        FeatureCache(pipe, schedule=SOME),
         pytest.raises(UsageError, match="its output is not decided by what enters norm_out"),
     ):
         sample(pipe, CALLS["flux"])
@@ -349,4 +351,4 @@ def test_a_denoiser_compiled_as_a_whole_is_refused(flux):
     pipe = copy.deepcopy(flux)
     pipe.transformer = torch.compile(pipe.transformer)
     with pytest.raises(UsageError, match="compile_repeated_blocks"):
-        SpectralCache(pipe, 2)
+        FeatureCache(pipe, 2)

@@ -1,6 +1,8 @@
 """The cache with what people use to fit a model on their machine: offloading, half precision,
 compiled blocks, LoRAs. On the CPU, which takes the same hooks as a GPU does."""
 
+import functools
+
 import accelerate
 import pytest
 import tiny_images
@@ -14,6 +16,7 @@ from spectrum.loading import offload_to
 from spectrum.locate import tensors_of
 from spectrum.schedule import ExplicitSchedule
 
+FeatureCache = functools.partial(SpectralCache, target="feature")
 STEPS = 6
 SOME = ExplicitSchedule((0, 2, 5))
 CPU = torch.device("cpu")
@@ -44,7 +47,7 @@ def equal(ours, theirs):
 
 
 def cached(pipe, call):
-    with SpectralCache(pipe, schedule=SOME) as cache:
+    with FeatureCache(pipe, schedule=SOME) as cache:
         output = sample(pipe, call)
     assert 0 in cache.report.computed_steps
     assert cache.report.forecast_steps
@@ -54,7 +57,7 @@ def cached(pipe, call):
 def check(pipe, call):
     """Computing all steps is the plain run, skipping is not, and leaving restores it."""
     plain = sample(pipe, call)
-    with SpectralCache(pipe, speedup=1):
+    with FeatureCache(pipe, speedup=1):
         assert equal(sample(pipe, call), plain)
     fast = cached(pipe, call)
     assert all(torch.isfinite(x).all() for x in fast)

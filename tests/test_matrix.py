@@ -50,7 +50,7 @@ class Replay(SpectralCache):
     """Forecasts what a plain run recorded, so that nothing but the skipping is tried."""
 
     def __init__(self, pipe, features):
-        super().__init__(pipe, schedule=ExplicitSchedule((0,)))
+        super().__init__(pipe, schedule=ExplicitSchedule((0,)), target="feature")
         self.features = {name: iter(listed) for name, listed in features.items()}
         self.skipping = False
 
@@ -70,7 +70,7 @@ def test_skipping_all_blocks_but_those_of_step_0_is_the_plain_run(case):
         assert equal(sample(pipe, call), plain)
     steps = cache.report.num_steps  # PNDM takes one more than asked for
     assert cache.report.computed_steps == list(range(steps))
-    with SpectralCache(pipe, schedule=ExplicitSchedule((0,))) as cache:
+    with SpectralCache(pipe, schedule=ExplicitSchedule((0,)), target="feature") as cache:
         fast = sample(pipe, call)  # and every denoiser has been traced
     assert not equal(fast, plain)
     assert cache.report.finished
@@ -102,6 +102,32 @@ def test_skipping_all_blocks_but_those_of_step_0_is_the_plain_run(case):
     assert not any(ran)
     assert len(replay.report.forecast_steps) >= steps - 2
     assert {name: type(part) for name, part in pipe.components.items()} == kinds
+    assert equal(sample(pipe, call), plain)
+
+
+def test_forecasting_the_output_calls_no_denoiser(case):
+    pipe, call = case
+    plain = sample(pipe, call)
+    with SpectralCache(pipe, schedule=ExplicitSchedule((0, 2, 5))) as cache:
+        ran = []
+        handles = [
+            denoiser.register_forward_pre_hook(lambda *_: ran.append(cache._run.step))
+            for denoiser in cache.denoisers.values()
+        ]
+        fast = sample(pipe, call)
+    for handle in handles:
+        handle.remove()
+    report = cache.report
+    assert all(torch.isfinite(x).all() for x in fast)
+    assert not equal(fast, plain)
+    assert report.forecast_steps
+    # PNDM: the feature; Z-Image without guidance: another shape
+    assert all("instead" in note or "nothing was stored" in note for note in report.notes)
+    if report.caution:
+        return
+    # a call that is new at a forecast step (skip-layer guidance) is answered, and left at that
+    assert sum(step not in report.computed_steps for step in ran) <= 1
+    assert report.finished
     assert equal(sample(pipe, call), plain)
 
 

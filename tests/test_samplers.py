@@ -1,5 +1,7 @@
 """Step counting under the solvers that people choose, and what is said of those that add noise."""
 
+import functools
+
 import pytest
 import torch
 from diffusers import (
@@ -19,6 +21,7 @@ from spectrum.forecast import Hold
 from spectrum.samplers import is_stochastic
 from spectrum.schedule import ExplicitSchedule
 
+FeatureCache = functools.partial(SpectralCache, target="feature")
 STEPS = 8
 SOME = ExplicitSchedule((0, 3, 7))
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
@@ -57,14 +60,14 @@ def test_steps_are_those_of_the_solver(name, pipes):
     pipe, call = pipes[model], CASES[model].call
     pipe.scheduler = kind.from_config(pipe.scheduler.config, **settings)
     plain = sample(pipe, call)
-    with SpectralCache(pipe, speedup=1) as cache:
+    with FeatureCache(pipe, speedup=1) as cache:
         assert torch.equal(sample(pipe, call), plain)
     assert cache.report.num_steps == STEPS
     # Heun ends on a single stage, as there is no sigma after the last to correct at.
     calls = [step.calls for step in cache.report.steps]
     assert calls[:-1] == [stages] * (STEPS - 1)
     assert calls[-1] in (1, stages)
-    with SpectralCache(pipe, schedule=SOME, forecaster=Hold()) as cache:
+    with FeatureCache(pipe, schedule=SOME, forecaster=Hold()) as cache:
         fast = sample(pipe, call)
     assert cache.report.finished
     assert cache.report.computed_steps == [0, 3, 7]
@@ -86,7 +89,7 @@ def test_a_sampler_that_adds_noise_gets_a_careful_plan_and_a_sentence(model, kin
     pipe, call = pipes[model], CASES[model].call
     pipe.scheduler = kind.from_config(pipe.scheduler.config, **settings)
     assert is_stochastic(pipe.scheduler)
-    with SpectralCache(pipe, speedup=4, method="hold") as cache:
+    with FeatureCache(pipe, speedup=4, method="hold") as cache:
         sample(pipe, call)
     assert len(cache.report.computed_steps) == STEPS / 2
     assert "adds fresh noise" in cache.report.notes[0]
