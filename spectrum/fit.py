@@ -53,10 +53,7 @@ def expect(request: Request, device: torch.device, options: Options) -> Expectat
     preset = request.preset
     dtype = options.dtype or preset.dtype
     weights = _weights(preset, options)
-    kept = request.plan.features_kept(request.method.forecaster.keeps)
-    width = request.width or 0
-    feature = preset.feature_bytes(width, request.height or 0, request.frames, dtype)
-    history = kept * feature * request.branches
+    history = request.history_bytes(dtype)
     whole = sum(weights.values())
     parts = {
         "none": whole,

@@ -75,6 +75,15 @@ class Request:
         guidance = self.preset.guidance
         return guidance.branches if guidance and (self.guidance or 0) > 1 else 1
 
+    def history_bytes(self, dtype: str) -> int:
+        """What the stored features take; 0 where their size is unknown, and of the output, whose
+        history is no more than two latents."""
+        if self.method.target == "output":
+            return 0
+        kept = self.plan.features_kept(self.method.forecaster.keeps)
+        size = self.preset.feature_bytes(self.width or 0, self.height or 0, self.frames, dtype)
+        return kept * size * self.branches
+
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of the pipeline's call, but for the generator."""
         preset = self.preset

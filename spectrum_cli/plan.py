@@ -64,8 +64,11 @@ def plan(
 def _document(request: Request, plan: Plan) -> dict[str, Any]:
     kept = plan.features_kept(request.method.forecaster.keeps)
     preset = request.preset
-    width, height = request.width or 0, request.height or 0
-    feature = preset.feature_bytes(width, height, request.frames, preset.dtype)
+    size = preset.feature_bytes(
+        request.width or 0, request.height or 0, request.frames, preset.dtype
+    )
+    if request.method.target == "output":
+        size = 0
     return {
         "model": preset.name,
         "steps": plan.num_steps,
@@ -78,7 +81,8 @@ def _document(request: Request, plan: Plan) -> dict[str, Any]:
         "history": {
             "features": kept,
             "branches": request.branches,
-            "bytes": kept * feature * request.branches,
+            "target": request.method.target,
+            "bytes": kept * size * request.branches or None,  # None: unknown
             "dtype": preset.dtype,
         },
     }
@@ -103,6 +107,9 @@ def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
     if plan.handover:
         emit(f"from step {plan.handover} on by the second denoiser, as far as the preset tells")
     history = document["history"]
+    if history["target"] == "output":
+        emit("history: two latents")
+        return
     if not history["bytes"]:
         return  # a model without a preset: `spectrum inspect` measures
     emit(
