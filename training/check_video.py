@@ -209,7 +209,7 @@ def sample(
             num_frames=FRAMES,
             num_inference_steps=steps,
             guidance_scale=guidance,
-            max_sequence_length=32,
+            max_sequence_length=16,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         ).frames
         videos += list(frames * 255)
@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--count", type=int, default=96)
     parser.add_argument("--part", choices=("test", "tune"), default="test")
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--truth", action="store_true", help="check drawings, not samples")
     parser.add_argument("--json", type=Path, help="also write the figures here")

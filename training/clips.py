@@ -40,7 +40,7 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "light blue": (166, 210, 244),
     "light yellow": (248, 240, 184),
 }
-RADII: dict[str, float] = {"small": 7.5, "": 10.5, "large": 13.5}  # px; "" is the size not named
+RADII: dict[str, float] = {"small": 9.5, "": 12.5, "large": 16.0}  # px; "" is the size not named
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross")
 DIRECTIONS: dict[str, tuple[int, int]] = {  # unit steps in image axes: x right, y down
     "moves right": (1, 0),
@@ -52,6 +52,7 @@ MOTIONS = (*DIRECTIONS, "spins", "grows", "shrinks", "bounces")
 ROUND = ("circle", "ring")  # cannot be seen to spin
 MIN_CONTRAST = 110.0  # Euclidean RGB distance between a shape and its background
 HELD_OUT_PERCENT = 8
+JITTER = 5.0  # px that a path lies off the middle of the picture, at most
 
 VOCABULARY: tuple[str, ...] = tuple(
     sorted(
@@ -136,26 +137,32 @@ class Track:
     angle: FloatArray
 
 
+def _place(shift: FloatArray, margin: float, rng: np.random.Generator) -> FloatArray:
+    """Put the middle of a path near the middle of the picture, all of it inside; px."""
+    slack = min(JITTER, SIDE / 2 - margin - np.ptp(shift) / 2)
+    middle = (shift.min() + shift.max()) / 2
+    return SIDE / 2 + rng.uniform(-slack, slack) - middle + shift
+
+
 def sample_track(clip: Clip, rng: np.random.Generator, frames: int = FRAMES) -> Track:
     """Choose what the caption leaves open: place, speed and exact size."""
     time = np.linspace(0.0, 1.0, frames)
-    radius = np.full(frames, RADII[clip.size] + rng.uniform(-0.5, 0.5))
+    radius = np.full(frames, RADII[clip.size] + rng.uniform(-0.4, 0.4))
     if clip.motion in ("grows", "shrinks"):
-        radius = rng.uniform(5.5, 6.5) + rng.uniform(8.0, 9.0) * time
+        radius = rng.uniform(7, 8) + rng.uniform(8.5, 9.5) * time
         radius = radius if clip.motion == "grows" else radius[::-1]
     margin = 1.3 * float(radius.max())
     shift_x, shift_y = np.zeros(frames), np.zeros(frames)
     if clip.motion in DIRECTIONS:
-        travel = rng.uniform(0.75, 1.0) * (SIDE - 2 * margin) * time
+        travel = rng.uniform(0.8, 1.0) * (SIDE - 2 * margin) * time
         shift_x, shift_y = (step * travel for step in DIRECTIONS[clip.motion])
     if clip.motion == "bounces":
-        height = rng.uniform(0.45, 0.65) * (SIDE - 2 * margin)
-        shift_y = -height * np.abs(np.sin(np.pi * (2 * time + rng.uniform(-0.15, 0.15))))
+        height = rng.uniform(12, 16)
+        shift_y = -height * np.abs(np.sin(np.pi * (2 * time + rng.uniform(-0.1, 0.1))))
     angle = np.zeros(frames)
     if clip.motion == "spins":  # clockwise; under half of a star's symmetry per frame
-        angle = np.deg2rad(rng.uniform(130, 200)) * time
-    x = rng.uniform(margin - shift_x.min(), SIDE - margin - shift_x.max()) + shift_x
-    y = rng.uniform(margin - shift_y.min(), SIDE - margin - shift_y.max()) + shift_y
+        angle = np.deg2rad(rng.uniform(140, 190)) * time
+    x, y = (_place(shift, margin, rng) for shift in (shift_x, shift_y))
     values = (value.astype(np.float32) for value in (x, y, radius, angle))
     return Track(*values)
 
@@ -168,10 +175,10 @@ def _polygon(x: FloatArray, y: FloatArray, sides: int, inradius: float) -> Float
 
 
 def _star(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Five points of length 1.4, notches at 0.62, one point up."""
+    """Five points of length 1.4, notches at 0.56, one point up."""
     sector = 2 * np.pi / 5
     turn = np.abs((np.arctan2(x, -y) + sector / 2) % sector - sector / 2)
-    notch = 0.62 * np.array([np.cos(sector / 2), np.sin(sector / 2)])
+    notch = 0.56 * np.array([np.cos(sector / 2), np.sin(sector / 2)])
     edge = notch - np.array([1.4, 0.0])
     edge /= np.linalg.norm(edge)
     along, across = np.hypot(x, y) * np.cos(turn) - 1.4, np.hypot(x, y) * np.sin(turn)
@@ -207,11 +214,11 @@ def draw(
     distance = DISTANCES[clip.shape](u, v) * radius * (side / SIDE)  # px
     cover = np.clip(0.5 - distance, 0.0, 1.0)[..., None]  # [F, side, side, 1]
 
-    tilt, slope = rng.uniform(0, 2 * np.pi), rng.uniform(6, 22)
+    tilt, slope = rng.uniform(0, 2 * np.pi), rng.uniform(4, 16)
     ramp = np.cos(tilt) * centres[None, :] + np.sin(tilt) * centres[:, None]
     ramp = slope * (ramp - ramp.mean()) / SIDE  # a gentle gradient, in 8-bit levels
     behind = np.array(BACKGROUNDS[clip.background], np.float32) + ramp[..., None]
-    light = rng.uniform(8, 22)  # the shape is lighter at its top
+    light = rng.uniform(4, 16)  # the shape is lighter at its top
     shape = np.array(COLOURS[clip.colour], np.float32) - light * np.clip(dy, -1.2, 1.2)[..., None]
     picture = behind[None] * (1 - cover) + shape * cover
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
