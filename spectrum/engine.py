@@ -38,6 +38,7 @@ from spectrum.report import Report, Step
 from spectrum.samplers import (
     denoised_coefficients,
     is_stochastic,
+    noise_levels,
     stages_per_step,
     takes_output,
 )
@@ -284,7 +285,11 @@ class SpectralCache:
         if self._schedule is not None:
             plan = make_plan(self._schedule, num_steps, handover)
         else:
-            plan = self._method.planner.plan(num_steps, self._allowed_speedup(), handover)
+            levels = noise_levels(self._scheduler)
+            if levels is not None:
+                levels = levels[-num_steps:] if len(levels) >= num_steps else None
+            speedup = self._allowed_speedup()
+            plan = self._method.planner.plan(num_steps, speedup, handover, levels)
         run = _Run(plan, Report(num_steps, plan.computed_steps), self._target)
         run.report.adaptive = isinstance(plan.schedule, AdaptiveSchedule)
         if run.target == "output" and not self._knows_scheduler():

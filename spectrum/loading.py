@@ -155,8 +155,8 @@ def set_scheduler(pipe: Any, preset: Preset, asked: str | None) -> None:
         pipe.scheduler = cls.from_config(pipe.scheduler.config, **preset.scheduler.settings)
     if asked is None:
         return
-    config = pipe.scheduler.config
-    flow = "flow" in str(config.get("prediction_type", "")) or "FlowMatch" in config._class_name
+    config, own = pipe.scheduler.config, type(pipe.scheduler).__name__
+    flow = "flow" in str(config.get("prediction_type", "")) or "FlowMatch" in own
     name = scheduler_class(asked, flow)
     settings: dict[str, Any] = {}
     if flow and not name.startswith("FlowMatch"):

@@ -57,12 +57,12 @@ class Method:
 
 
 _ALL = (
-    # The denoised sample, half of its trend extrapolated, corrected at each computed step; gaps
-    # that grow. What is measured in the run decides whether the trend is trusted.
+    # The denoised sample, half of its trend extrapolated, corrected at each computed step; steps
+    # evenly spaced in noise level. What is measured in the run decides if the trend is trusted.
     Method(
         "spectrum",
         Extrapolation(order=1, damping=0.5),
-        Planner("power", warmup=1, protect_last=1),
+        Planner("level", warmup=1, protect_last=1),
         target="output",
         loop=Loop(),
     ),

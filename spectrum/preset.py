@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from spectrum.errors import UsageError
 from spectrum.methods import DEFAULT_METHOD, get_method
+from spectrum.schedule import flow_levels
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -121,6 +122,7 @@ class Preset(_Strict):
     parameters: dict[str, float] = {}  # how many, of each component
     components: dict[str, Component] = {}  # those that come from elsewhere
     scheduler: SchedulerChoice | None = None
+    shift: Annotated[float, Field(gt=0)] = 3.0  # of the repository's own scheduler, about
     boundary: Annotated[float, Field(gt=0, lt=1)] | None = None  # sigma: the second denoiser's
     steps: Count
     distilled: bool = False  # made for a few steps: there is nothing to skip
@@ -168,17 +170,16 @@ class Preset(_Strict):
         return tokens * self.feature.channels * BYTES[dtype]
 
     def handover(self, num_steps: int) -> int:
-        """The step at which a second denoiser takes over; 0 where there is only one.
-
-        For flow-matching sigmas that fall evenly from 1 before the shift σ' = sσ / (1 + (s−1)σ).
-        """
+        """The step at which a second denoiser takes over; 0 where there is only one."""
         if self.boundary is None:
             return 0
-        shift = float(self.scheduler.settings.get("flow_shift", 1)) if self.scheduler else 1.0
-        sigmas = [1 - step / num_steps for step in range(num_steps)]
-        shifted = [shift * sigma / (1 + (shift - 1) * sigma) for sigma in sigmas]
-        before = sum(sigma >= self.boundary for sigma in shifted)
+        before = sum(level >= self.boundary for level in self.levels(num_steps))
         return before if before < num_steps else 0
+
+    def levels(self, num_steps: int) -> tuple[float, ...]:
+        """Noise levels of the steps, as far as the preset tells."""
+        shift = self.scheduler.settings.get("flow_shift") if self.scheduler else None
+        return flow_levels(num_steps, float(shift or self.shift))
 
 
 def check_dtype(name: str) -> Dtype:

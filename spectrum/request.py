@@ -67,7 +67,8 @@ class Request:
         handover = self.preset.handover(self.run_steps)
         if self.schedule is not None:
             return make_plan(self.schedule, self.run_steps, handover)
-        return self.method.planner.plan(self.run_steps, self.speedup, handover)
+        levels = self.preset.levels(self.steps)[-self.run_steps :]
+        return self.method.planner.plan(self.run_steps, self.speedup, handover, levels)
 
     @property
     def branches(self) -> int:

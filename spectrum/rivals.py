@@ -68,7 +68,8 @@ def find_rivals(names: Sequence[str], ask: Callable[..., Request], speedup: floa
 
     `ask` is `spectrum.request.resolve` with all arguments but the method, blend, speedup and
     scheduler. A name is NAME[:BLEND], fewer-steps[:SCHEDULER] or one of `CACHES`. Raises UsageError
-    for one that is unknown, or that can't have this speedup; by default that one stays out.
+    for one that is unknown, or that can't have this speedup; by default that one stays out, unless
+    no method can.
     """
     rivals = []
     for name in dict.fromkeys(names or DEFAULT_RIVALS):
@@ -78,6 +79,8 @@ def find_rivals(names: Sequence[str], ask: Callable[..., Request], speedup: floa
             if names:
                 raise
             rivals.append(Rival(name, "method", None, reason=str(error)))
+            if all(rival.request is None for rival in rivals) and len(rivals) == len(METHODS):
+                raise  # no method can
     if all(rival.name != FEWER_STEPS for rival in rivals):
         rivals.append(_rival(FEWER_STEPS, ask, speedup))
     order: tuple[Kind, ...] = ("method", "fewer-steps", "taylorseer", "firstblock")

@@ -6,6 +6,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
+
 # Schedulers that draw fresh noise at every step, by a part of their name.
 _STOCHASTIC = ("Ancestral", "SDE", "LCM", "TCD", "DDPM", "Consistency", "SASolver", "CogVideoXDPM")
 
@@ -65,6 +67,27 @@ def denoised_coefficients(scheduler: Any, timestep: Any) -> tuple[float, float] 
     if name.startswith(("DDIM", "CogVideoXDDIM")):
         square = float(scheduler.alphas_cumprod[int(timestep)])
         return _by_prediction(prediction, square**0.5, (1 - square) ** 0.5)
+    return None
+
+
+def noise_levels(scheduler: Any) -> tuple[float, ...] | None:
+    """σ / (α + σ) at each of the scheduler's steps, falling from about 1; None where unknown."""
+    name, config = type(scheduler).__name__, scheduler.config
+    stages = stages_per_step(scheduler)
+    if hasattr(scheduler, "sigmas"):
+        count = len(scheduler.timesteps)
+        sigmas = [float(sigma) for sigma in scheduler.sigmas[:count]][::stages]
+        if name.startswith("FlowMatch"):
+            return tuple(1 - s if config.get("invert_sigmas") else s for s in sigmas)
+        if name in _VARIANCE_EXPLODING:
+            return tuple(sigma / (1 + sigma) for sigma in sigmas)
+        if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
+            pairs = [scheduler._sigma_to_alpha_sigma_t(torch.tensor(s)) for s in sigmas]
+            return tuple(float(sigma) / float(alpha + sigma) for alpha, sigma in pairs)
+    if hasattr(scheduler, "alphas_cumprod") and hasattr(scheduler, "timesteps"):
+        squares = [float(scheduler.alphas_cumprod[int(t)]) for t in scheduler.timesteps]
+        pairs = [(a**0.5, (1 - a) ** 0.5) for a in squares]
+        return tuple(sigma / (alpha + sigma) for alpha, sigma in pairs)
     return None
 
 

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from spectrum.errors import UsageError
 
-Family = Literal["window", "even", "power"]
+Family = Literal["window", "even", "level"]
 
 
 class Schedule(Protocol):
@@ -99,6 +99,43 @@ class PowerSchedule:
         for k in range(1, self.count):  # no step twice
             steps[k] = max(steps[k], steps[k - 1] + 1)
         return steps
+
+
+@dataclass(frozen=True)
+class LevelSchedule:
+    """`count` computed steps, evenly spaced in noise level as a flow of shift `shift` passes it.
+
+    `levels` are the noise levels σ / (α + σ) of all steps, falling. Which steps are worth computing
+    follows from them and not from the steps' numbers: schedulers space the same levels differently.
+    Level σ is passed at time 1 − σ / (s − (s − 1) σ). With s = 2.5 the computed steps of two
+    models, one sampled at shift 1.6 and one at 3, came to lie where each by itself was best.
+    """
+
+    count: int
+    levels: tuple[float, ...]
+    shift: float = 2.5
+
+    def computed_steps(self, num_steps: int) -> list[int]:
+        if self.count >= num_steps:
+            return list(range(num_steps))
+        if self.count == 1:
+            return [0]
+        s = self.shift
+        times = [1 - level / (s - (s - 1) * level) for level in self.levels[:num_steps]]
+        gap = (times[-1] - times[0]) / (self.count - 1)
+        steps = []
+        for k in range(self.count):
+            wanted = times[0] + k * gap
+            nearest = min(range(num_steps), key=lambda n: abs(times[n] - wanted))
+            first = steps[-1] + 1 if steps else 0  # no step twice, and room for those to come
+            steps.append(min(max(nearest, first), num_steps - self.count + k))
+        return steps
+
+
+def flow_levels(num_steps: int, shift: float) -> tuple[float, ...]:
+    """Noise levels of a flow whose sigmas fall evenly from 1 before σ' = sσ / (1 + (s − 1)σ)."""
+    times = [1 - step / num_steps for step in range(num_steps)]
+    return tuple(shift * t / (1 + (shift - 1) * t) for t in times)
 
 
 @dataclass(frozen=True)
@@ -188,23 +225,29 @@ class Planner:
     """Turns "this many steps, this speedup" into a plan, within one family of schedules.
 
     In the published "window" family α is solved for; the "even" family spends the budget on evenly
-    spaced steps. Both compute the first `warmup` and the last `protect_last` steps. The "power"
-    family grows the gaps; where less than one step in six is computed it is even, as sampling
-    with fewer steps is.
+    spaced steps. Both compute the first `warmup` and the last `protect_last` steps. The "level"
+    family spaces them by noise level; where less than one step in six is computed it is even.
     """
 
     family: Family = "window"
     warmup: int = 5
     window: int = 2
     protect_last: int = 0
-    power: float = 1.3
 
-    def plan(self, num_steps: int, speedup: float, handover: int = 0) -> Plan:
+    def plan(
+        self,
+        num_steps: int,
+        speedup: float,
+        handover: int = 0,
+        levels: tuple[float, ...] | None = None,
+    ) -> Plan:
         """Compute at most ⌊num_steps / speedup⌋ steps, so that `speedup` is reached or passed.
 
         At step `handover`, if it is not 0, a second denoiser takes over (Wan2.2): each of the two
-        has computed steps in proportion to its own, and a warm-up. Raises UsageError for a speedup
-        below 1, or one that the run is too short for; it names the largest possible.
+        has computed steps in proportion to its own, and a warm-up. `levels` are the noise levels of
+        the steps, which the "level" family needs (a flow of shift 3 if not given). Raises
+        UsageError for a speedup below 1, or one that the run is too short for; it names the largest
+        possible.
         """
         if num_steps < 1:
             raise UsageError(f"a run needs at least 1 step, not {num_steps}")
@@ -213,6 +256,7 @@ class Planner:
         budget = floor(num_steps / speedup + 1e-9)
         if budget >= num_steps:
             return make_plan(ExplicitSchedule(tuple(range(num_steps))), num_steps, handover)
+        levels = levels or flow_levels(num_steps, 3.0)
         parts = self._parts(num_steps, handover)
         fewest = [planner._fewest(steps) for planner, steps in parts]
         if budget < sum(fewest):
@@ -222,13 +266,13 @@ class Planner:
                 f" {self.largest_speedup(num_steps, handover):g}"
             )
         if len(parts) == 1:
-            return make_plan(self._schedule(num_steps, budget), num_steps)
+            return make_plan(self._schedule(num_steps, budget, levels), num_steps)
         first = round(budget * handover / num_steps)
         first = min(max(first, fewest[0], budget - (num_steps - handover)), budget - fewest[1])
         first = min(first, handover)
         (early, _), (late, rest) = parts
-        steps = early._schedule(handover, first).computed_steps(handover)
-        after = late._schedule(rest, budget - first).computed_steps(rest)
+        steps = early._schedule(handover, first, levels[:handover]).computed_steps(handover)
+        after = late._schedule(rest, budget - first, levels[handover:]).computed_steps(rest)
         explicit = ExplicitSchedule((*steps, *(handover + step for step in after)))
         return make_plan(explicit, num_steps, handover)
 
@@ -246,15 +290,13 @@ class Planner:
         late = replace(self, warmup=max(1, self.warmup - share))
         return [(early, handover), (late, num_steps - handover)]
 
-    def _schedule(self, num_steps: int, budget: int) -> Schedule:
+    def _schedule(self, num_steps: int, budget: int, levels: tuple[float, ...]) -> Schedule:
         """The member of the family that spends the budget."""
         if budget >= num_steps:
             return ExplicitSchedule(tuple(range(num_steps)))
-        if self.family == "power" and 6 * budget >= num_steps:
-            return PowerSchedule(budget, self.power)
-        if self.family == "power":
-            return EvenSchedule(budget, self.warmup, 0)
-        if self.family == "even":
+        if self.family == "level" and 6 * budget >= num_steps:
+            return LevelSchedule(budget, levels)
+        if self.family != "window":
             return EvenSchedule(budget, self.warmup, self.protect_last)
         dense = WindowSchedule(self.warmup, self.window, 0.0, self.protect_last)
         if len(dense.computed_steps(num_steps)) < budget:

@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from spectrum.errors import SpectrumError, UsageError
 from spectrum_cli import models
+from spectrum_cli.compare import compare
 from spectrum_cli.gen import gen
 from spectrum_cli.inspect import inspect
 from spectrum_cli.output import emit, error
@@ -30,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(gen)
+app.command()(compare)
 app.command()(plan)
 app.command()(inspect)
 app.add_typer(models.app, name="models")

@@ -186,7 +186,7 @@ def test_a_trend_that_does_not_come_true_is_not_trusted(flux):
         trusting = sample(flux)
     assert [s.index for s in cache.report.steps if s.trend is not None] == [7, 11]
     never = Loop(trust=float("inf"), cautious_above=0.0, cautious_trust=float("inf"))
-    method = Method("never", Extrapolation(1, 0.5), Planner("power"), "output", never)
+    method = Method("never", Extrapolation(1, 0.5), Planner("level"), "output", never)
     with SpectralCache(flux, schedule=SOME, method=method):
         distrusting = sample(flux)
     with SpectralCache(flux, schedule=SOME, forecaster=Hold(), method="hold", target="output"):

@@ -1,0 +1,253 @@
+"""`spectrum compare`: the plain run against any set of methods, and a folder to look at."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spectrum_cli.options import Json, Model, Speedup, Steps, find_model
+from spectrum_cli.output import console, emit, emit_json, human_bytes, human_seconds, say
+
+if TYPE_CHECKING:
+    import rich.progress
+
+    from spectrum.comparison import Case, Comparison, Outcome
+    from spectrum.report import Report, Step
+
+SEEDS = 2**32
+
+
+def compare(
+    prompt: Annotated[str | None, typer.Argument(help="What to show.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A file of prompts, one a line, instead of one.")
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=1000, help="How many, consecutive, for one prompt.")
+    ] = 1,
+    model: Model = "demo-image",
+    speedup: Speedup = None,
+    steps: Steps = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:BLEND]",
+            help="A method, fewer-steps[:SCHEDULER], diffusers-taylorseer or diffusers-firstblock;"
+            " repeatable, all of them if not given.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=SEEDS - 1, help="The first; one more for each prompt.")
+    ] = 0,
+    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Length of a video.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What not to show.")] = None,
+    image: Annotated[Path | None, typer.Option(help="To edit or to animate.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder to load from instead of the hub.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to create.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the comparison in an existing folder.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Set methods against the plain run: pictures, a table, a page to send to a colleague."""
+    began = time.perf_counter()
+    from spectrum.errors import UsageError
+    from spectrum.loading import Options
+    from spectrum.preset import check_dtype
+    from spectrum.request import resolve
+
+    texts = _prompts(prompt, prompts, seeds)
+    preset = find_model(model, quiet)
+    ask = partial(
+        resolve, preset, texts[0], negative_prompt=negative_prompt, width=width, height=height,
+        frames=frames, steps=steps, guidance=guidance, image=image,
+    )  # fmt: skip
+    if preset.distilled:
+        raise UsageError(f"{preset.name} is made for few steps: there is nothing to compare")
+    speedup = ask().speedup if speedup is None else speedup
+    if not speedup > 1:
+        raise UsageError(f"--speedup is above 1 (1 is the plain run), not {speedup:g}")
+    chosen = check_dtype(dtype or preset.dtype)
+    name = prompts.stem if prompts else texts[0]
+    folder = _folder(output, preset.name, name, force)
+
+    from spectrum_cli.noise import silence
+
+    silence(quiet)
+    from spectrum.comparison import Case, Comparison
+    from spectrum.discover import pipeline_class
+    from spectrum.generate import call_arguments
+    from spectrum.loading import choose_device, load_pipeline
+    from spectrum.rivals import find_rivals
+
+    plain = ask(speedup=1.0)
+    rivals = find_rivals(method or [], ask, speedup)
+    place = choose_device(device)
+    call_arguments(pipeline_class(plain.pipeline, preset.path), plain)
+    loading = time.perf_counter()
+    pipe = load_pipeline(plain, place, Options(dtype=chosen, weights=weights))
+    if not quiet:
+        say(f"load: {human_seconds(time.perf_counter() - loading)}")
+    cases = [Case(text, (seed + k) % SEEDS) for k, text in enumerate(texts)]
+    comparison = Comparison(pipe, plain, rivals, cases, speedup, place, chosen)
+    with _Display(comparison, quiet):
+        document = comparison.write(folder)
+    if as_json:
+        emit_json(document)
+    else:
+        for line in table(document):
+            emit(line)
+    if not quiet:
+        size = human_bytes((folder / "index.html").stat().st_size)
+        say(f"wrote {folder}; open {folder / 'index.html'} ({size})", style="bold")
+        say(f"{human_seconds(time.perf_counter() - began)} in all")
+
+
+def table(document: dict[str, Any]) -> list[str]:
+    """The figures in columns, the best method first."""
+    from spectrum.page import figure
+
+    lpips = any(method["lpips"] for method in document["methods"])
+    rows = [["METHOD", "COMPUTED", "DENOISING", "WHOLE", "PSNR", "WORST", "SSIM"]]
+    rows[0] += ["LPIPS"] * lpips + ["GAIN"]
+    reasons = {}
+    for method in document["methods"]:
+        if not method["runs"]:
+            reasons[method["name"]] = method["unavailable"]
+            continue
+        speedup, psnr = method["speedup"], method["psnr"]
+        rows.append(
+            [
+                method["name"],
+                f"{method['computed_steps']['mean']:g} of {document['steps']}",
+                f"{speedup['denoise']['mean']:.2f}×",
+                f"{speedup['whole']['mean']:.2f}×",
+                figure(psnr, ".2f"),
+                f"{psnr['worst']:.2f}",
+                figure(method["ssim"], ".4f"),
+                *([figure(method["lpips"], ".4f")] if lpips else []),
+                figure(method["gain"], "+.2f"),
+            ]
+        )
+    names = [row[0] for row in rows] + list(reasons)
+    columns = [names, *list(zip(*rows, strict=True))[1:]]
+    widths = [max(map(len, column)) for column in columns]
+    lines = [
+        "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return lines + [f"{name.ljust(widths[0])}  {reason}" for name, reason in reasons.items()]
+
+
+def _prompts(prompt: str | None, file: Path | None, seeds: int) -> list[str]:
+    """One a case."""
+    from spectrum.errors import UsageError
+
+    if (prompt is None) == (file is None):
+        raise UsageError('give one prompt, such as "a red circle", or --prompts FILE')
+    if prompt is not None:
+        return [prompt] * seeds
+    assert file is not None
+    if seeds > 1:
+        raise UsageError("--seeds goes with one prompt; each line of --prompts has its own seed")
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise UsageError(f"--prompts {file}: can't be read: {reason}") from error
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise UsageError(f"--prompts {file}: there is no prompt in it; write one a line")
+    return found
+
+
+def _folder(output: Path | None, model: str, name: str, force: bool) -> Path:
+    """Where to write. Raises for a folder that can't be created, or must not be replaced."""
+    from spectrum.errors import SpectrumError, UsageError
+    from spectrum_cli.paths import slug
+
+    folder = output or Path(f"compare-{model}-{slug(name)}")
+    parent = folder.absolute().parent
+    if not parent.is_dir():
+        raise SpectrumError(f"{parent}: no such folder; create it with `mkdir -p '{parent}'`")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise SpectrumError(f"{parent}: can't be written to; choose another place with --output")
+    if not folder.exists():
+        return folder
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file; choose another name with --output")
+    if not force:
+        raise UsageError(f"{folder} exists already; --force replaces it, or give another --output")
+    if any(folder.iterdir()) and not (folder / "result.json").is_file():
+        raise UsageError(f"{folder} holds other things than a comparison, so it is not replaced")
+    return folder
+
+
+class _Display:
+    """A line for every run that has ended, and on a terminal a bar below them."""
+
+    def __init__(self, comparison: Comparison, quiet: bool) -> None:
+        comparison.watcher = self
+        self._runs, self._quiet = comparison.runs, quiet
+        self._several = len(comparison.cases) > 1
+        self._ended = 0
+        self._bar: rich.progress.Progress | None = None
+
+    def __enter__(self) -> _Display:
+        if not self._quiet and console().is_terminal and not console().is_dumb_terminal:
+            from rich import progress
+
+            self._bar = progress.Progress(
+                progress.TextColumn("{task.description}", markup=False), progress.BarColumn(),
+                progress.TextColumn("{task.percentage:>3.0f} %"), progress.TimeRemainingColumn(),
+                console=console(), transient=True,
+            )  # fmt: skip
+            self._task = self._bar.add_task("warming up", total=self._runs)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, case: Case, name: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, description=self._of(case, name), completed=self._ended)
+
+    def step(self, report: Report, step: Step | None) -> None:
+        del step
+        if self._bar is not None:
+            done = len(report.steps) / report.num_steps
+            self._bar.update(self._task, completed=self._ended + done)
+
+    def end(self, case: Case, name: str, outcome: Outcome | str) -> None:
+        self._ended += 1
+        if self._quiet:
+            return
+        if isinstance(outcome, str):
+            say(f"{self._of(case, name)}: left out: {outcome}")
+            return
+        text = f"{outcome.computed:g} computed, {human_seconds(outcome.denoise_seconds)}"
+        if outcome.likeness is not None:
+            text += f", {outcome.likeness.psnr:.2f} dB"
+        say(f"{self._of(case, name)}: {text}")
+        for note in dict.fromkeys(outcome.notes):
+            say(f"  note: {note}")
+
+    def _of(self, case: Case, name: str) -> str:
+        return f"seed {case.seed}, {name}" if self._several else name

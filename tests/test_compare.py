@@ -1,0 +1,396 @@
+"""`spectrum compare`: figures, rivals, the folder and the page, on tiny pipelines."""
+
+import json
+import re
+import shutil
+import subprocess
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_cli import FLUX, WAN, files, refused
+from test_media import read_mp4
+from tiny import tiny_flux, tiny_wan
+
+from spectrum import metrics
+from spectrum.comparison import Case, Comparison
+from spectrum.errors import UsageError
+from spectrum.generate import generate
+from spectrum.media import read_metadata
+from spectrum.metrics import PSNR_LIMIT, likeness, spread
+from spectrum.preset import find_preset
+from spectrum.request import resolve
+from spectrum.rivals import (
+    DEFAULT_RIVALS,
+    NotForThisClass,
+    _check_class,
+    _taylorseer_steps,
+    find_rivals,
+    make,
+    prepared,
+)
+from spectrum.sheet import AMPLIFY, contact, difference, stacked, strip
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+METHODS = ["published:0.5", "hold", "diffusers-taylorseer"]
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("weights")
+    tiny_flux().save_pretrained(root / "flux")
+    tiny_wan().save_pretrained(root / "wan")
+    return root
+
+
+@pytest.fixture
+def flux_args(folders):
+    return [*FLUX, "--weights", folders / "flux", "--steps", 12, "--speedup", 1.5]
+
+
+@pytest.fixture
+def wan_args(folders):
+    return [*WAN, "--weights", folders / "wan", "--steps", 8, "--speedup", 1.5]
+
+
+def methods(*names):
+    return [part for name in names for part in ("--method", name)]
+
+
+def frames(seed, shape=(3, 32, 48, 3)):
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+# -- figures -------------------------------------------------------------------------------------
+
+
+def test_psnr_is_of_each_frame_in_float():
+    reference = frames(0) // 2
+    near = reference.copy()
+    near[1] += 2
+    near[2] += 20
+    expected = [PSNR_LIMIT, 20 * np.log10(255 / 2), 20 * np.log10(255 / 20)]
+    assert likeness(near, reference).psnr == pytest.approx(np.mean(expected), abs=1e-3)
+
+
+def test_ssim_of_equal_and_of_unlike_pictures():
+    assert likeness(frames(0), frames(0)).ssim == pytest.approx(1)
+    assert abs(likeness(frames(0), frames(1)).ssim) < 0.1
+    assert likeness(frames(0)[:1], frames(0)[:1]).ssim == pytest.approx(1)
+    with pytest.raises(ValueError, match="can't be compared"):
+        likeness(frames(0), frames(0)[:2])
+
+
+def test_lpips_is_left_out_rather_than_downloaded(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert not metrics.has_lpips()
+    assert likeness(frames(0), frames(1)).lpips is None
+
+
+def test_lpips_where_its_weights_are_here(monkeypatch):
+    class Half:
+        reset = staticmethod(lambda: None)
+
+        def __call__(self, a, b):
+            assert a.shape == b.shape == (1, 3, 32, 48)
+            return torch.tensor(0.5)
+
+    monkeypatch.setattr(metrics, "has_lpips", lambda: True)
+    monkeypatch.setattr(metrics, "_lpips", Half)
+    assert likeness(frames(0), frames(1)).lpips == 0.5
+
+
+def test_spread():
+    assert spread([3.0]) == metrics.Spread(3.0, None)
+    assert spread([1.0, 2.0, 3.0]).error == pytest.approx(1 / np.sqrt(3))
+
+
+# -- sheets --------------------------------------------------------------------------------------
+
+
+def test_differences_are_amplified_up_to_white():
+    black = np.zeros((1, 4, 4, 3), np.uint8)
+    assert (difference(black + 3, black) == 3 * AMPLIFY).all()
+    assert (difference(black, black + 200) == 255).all()
+
+
+def test_sheets_hold_what_they_show():
+    films = [(f"film {k}", [frames(k, (5, 32, 48, 3))] * 2) for k in range(7)]
+    sheet = contact("seven", films)
+    body = stacked([sheet, sheet])
+    assert len(sheet) == 5
+    assert body.shape[1] % 2 == body.shape[2] % 2 == 0
+    assert sheet.shape[2] == 4 * 288 + 3 * 8  # six times as large; four and three
+    assert strip("one", [("film", frames(0, (5, 32, 48, 3)))]).shape[0] == 1
+
+
+# -- rivals --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ask():
+    preset = find_preset("flux.1-dev")
+
+    return partial(resolve, preset, "x", width=32, height=32, steps=12)
+
+
+def test_the_rivals_by_default(ask):
+    rivals = find_rivals([], ask, 1.5)
+    assert sorted(rival.name for rival in rivals) == sorted(DEFAULT_RIVALS)
+    assert rivals[-1].kind == "firstblock"  # the costly search last
+    half = next(rival for rival in rivals if rival.name == "published:0.5")
+    assert half.request.method.forecaster.blend == 0.5
+    few = find_rivals([], ask, 6)  # too few steps for a warm-up of five
+    assert "largest speedup" in next(r.reason for r in few if r.name == "published")
+    assert [rival.name for rival in find_rivals(["hold"], ask, 2)] == ["hold", "fewer-steps"]
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [("fewer-steps", 7), ("fewer-steps:heun", 3), ("fewer-steps:unipc", 7)],
+)
+def test_step_reduction_gives_the_scheduler_back(flux, ask, name, steps):
+    own = flux.scheduler
+    rival = prepared(flux, find_rivals([name], ask, 1.5)[0], "x", 0, 7)
+    assert rival.request.steps == steps  # Heun calls the denoiser twice a step
+    if name.endswith("heun"):
+        with pytest.raises(UsageError, match="FluxPipeline refuses this"):
+            make(flux, rival, "x", 0)
+    else:
+        assert make(flux, rival, "x", 0).computed == steps
+    assert flux.scheduler is own
+
+
+@pytest.mark.parametrize("pipeline", ["flux", "wan"])
+@pytest.mark.parametrize("name", ["diffusers-taylorseer", "diffusers-firstblock"])
+def test_caches_of_diffusers_leave_the_pipeline_as_it_was(request, ask, pipeline, name):
+    pipe = request.getfixturevalue(pipeline)
+    if pipeline == "wan":
+        ask = partial(resolve, find_preset("wan2.1-1.3b"), "x", width=32, height=32, frames=5)
+    ask = partial(ask, steps=8)
+    plain = ask(speedup=1.0)
+    before = generate(pipe, plain, 0).frames
+    rival = find_rivals([name], ask, 2)[-1]
+    rival = prepared(pipe, rival, "x", 0, 4)
+    made = make(pipe, rival, "x", 0)
+    assert 4 <= made.computed < 8
+    assert made.generation.report.num_steps == 8
+    assert not pipe.transformer.is_cache_enabled
+    assert "forward" not in vars(pipe.transformer.blocks[-1] if pipeline == "wan" else
+                                 pipe.transformer.single_transformer_blocks[-1])  # fmt: skip
+    assert (generate(pipe, plain, 0).frames == before).all()
+
+
+def test_taylorseers_own_rule():
+    assert _taylorseer_steps(50, 5, 3) == 3 + 10  # 0 1 2, then 4 9 ... 49
+
+
+def test_classes_that_caches_do_not_take():
+    bare = SimpleNamespace(transformer=torch.nn.Linear(2, 2))
+    with pytest.raises(NotForThisClass, match="none of diffusers' caches"):
+        _check_class(bare, "firstblock")
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+def test_images(spectrum, flux_args, tmp_path):
+    (tmp_path / "two.txt").write_text("a red cat\n\na <b>{{table}}</b> dog\n")
+    code, out, err = spectrum(
+        "compare", *flux_args, "--prompts", "two.txt", "--seed", 7, *methods(*METHODS),
+    )  # fmt: skip
+    assert code == 0, err
+    folder = tmp_path / "compare-flux.1-dev-two"
+    assert files(folder) == ["index.html", "pictures", "result.json", "sheet.png"]
+    result = json.loads((folder / "result.json").read_text())
+    assert [case["seed"] for case in result["cases"]] == [7, 8]
+    assert {m["name"] for m in result["methods"]} == {*METHODS, "fewer-steps"}
+    for method in result["methods"]:
+        assert method["unavailable"] is None, method
+        assert len(method["runs"]) == 2
+        assert method["psnr"]["worst"] <= method["psnr"]["mean"]
+        assert method["psnr"]["error"] is not None
+        assert set(method["speedup"]) == {"denoise", "whole"}
+        assert (method["gain"] is None) == (method["name"] == "fewer-steps")
+        for run in method["runs"]:
+            assert (folder / run["file"]).is_file()
+            assert (folder / run["difference"]).is_file()
+    means = [method["psnr"]["mean"] for method in result["methods"]]
+    assert means == sorted(means, reverse=True)
+    steps = {m["name"]: m["computed_steps"]["mean"] for m in result["methods"]}
+    assert steps["hold"] == steps["published:0.5"] == steps["fewer-steps"] == 8
+    assert steps["diffusers-taylorseer"] == 8
+    assert result["methods"][0]["name"] in out.splitlines()[1]
+    assert out.splitlines()[0].split() == (
+        ["METHOD", "COMPUTED", "DENOISING", "WHOLE", "PSNR", "WORST", "SSIM", "GAIN"]
+    )
+    assert "seed 8, hold: 8 computed" in err
+    assert read_metadata(folder / "pictures" / "1-hold.png")["method"] == "hold"
+    refused(spectrum("show", folder / "pictures" / "1-diffusers-taylorseer.png"), "did not write")
+    with Image.open(folder / "sheet.png") as sheet:
+        assert sheet.size == (2 * 16 + 5 * 320 + 4 * 8, sheet.height)
+    page = (folder / "index.html").read_text()
+    assert "a &lt;b&gt;{{table}}&lt;/b&gt; dog" in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert page.count("data:image/png;base64,") == 2 * 5
+    # The folder is kept, and replaced if that is asked for.
+    again = ["compare", *flux_args, *methods("hold"), "-o", folder, "--quiet", "x"]
+    refused(spectrum(*again), "exists already", "--force")
+    code, out, err = spectrum(*again, "--force", "--json", "--seeds", 2)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["cases"] == [{"prompt": "x", "seed": 0}, {"prompt": "x", "seed": 1}]
+    assert json.loads(out) == json.loads((folder / "result.json").read_text())
+    assert not (folder / "pictures" / "1-published-0.5.png").exists()
+
+
+def test_a_video(spectrum, wan_args, tmp_path):
+    code, out, err = spectrum(
+        "compare", *wan_args, *methods("hold", "fewer-steps:euler"), "-o", "film", "a cat"
+    )
+    assert code == 0, err
+    assert files(tmp_path / "film") == (
+        ["index.html", "pictures", "result.json", "sheet.png", "side-by-side.mp4", "strip.png"]
+    )
+    assert "±" not in out  # one seed has no spread
+    _, film = read_mp4(tmp_path / "film" / "side-by-side.mp4")
+    assert len(film) == 5
+    assert film.shape[2] == 2 * 16 + 4 * 6 * 32 + 3 * 8  # six times as large
+    result = json.loads((tmp_path / "film" / "result.json").read_text())
+    assert (result["media"], result["frames"]) == ("video", 5)
+    assert len(read_mp4(tmp_path / "film" / "pictures" / "1-hold-difference.mp4")[1]) == 5
+    page = (tmp_path / "film" / "index.html").read_text()
+    assert page.count("data:video/mp4;base64,") == 4 + 3  # plain has no difference
+    if CHROMIUM:
+        dom = browse(tmp_path / "film" / "index.html", "#key=1&time=0.1", tmp_path)
+        assert "<title>1 of 4 shown, 7 films ready, 0 off</title>" in dom
+
+
+def test_a_rival_that_fails_is_left_out(spectrum, flux_args, tmp_path, monkeypatch):
+    def fail(pipe, kind):
+        raise NotForThisClass("it has no blocks")
+
+    monkeypatch.setattr("spectrum.rivals._check_class", fail)
+    code, out, err = spectrum(
+        "compare", *flux_args, *methods("diffusers-firstblock"), "-o", "x", "x"
+    )
+    assert code == 0, err
+    assert "diffusers-firstblock  not for this class: it has no blocks" in out
+    assert "not for this class" in (tmp_path / "x" / "index.html").read_text()
+
+
+def test_nothing_is_left_of_a_comparison_that_fails(spectrum, flux_args, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "index.html")
+
+    monkeypatch.setattr("spectrum.comparison.page", full)
+    code, out, err = spectrum("compare", *flux_args, *methods("hold"), "-o", "x", "x")
+    assert (code, out) == (1, "")
+    assert "No space left" in err
+    assert files(tmp_path) == []
+
+
+def test_refusals_of_compare(spectrum, flux_args, tmp_path):
+    refused(spectrum("compare", *flux_args), "give one prompt", "--prompts FILE")
+    refused(spectrum("compare", *flux_args, "--prompts", "x.txt", "x"), "give one prompt")
+    refused(spectrum("compare", *flux_args, "--prompts", "no.txt"), "no.txt", "No such file")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    refused(spectrum("compare", *flux_args, "--prompts", "empty.txt"), "no prompt in it")
+    refused(spectrum("compare", *flux_args, "--prompts", "empty.txt", "--seeds", 2), "one prompt")
+    refused(spectrum("compare", *flux_args, *methods("tailor1"), "x"), "did you mean 'taylor1'")
+    refused(spectrum("compare", *flux_args, *methods("hold:0.5"), "x"), "no ridge to blend")
+    refused(spectrum("compare", *flux_args, *methods("published:half"), "x"), "a blend between")
+    refused(spectrum("compare", *flux_args, *methods("published:2"), "x"), "between 0 and 1")
+    refused(spectrum("compare", *flux_args, *methods("diffusers-taylorseer:2"), "x"), "takes no")
+    refused(spectrum("compare", *flux_args, *methods("fewer-steps:eiler"), "x", "-q"), "euler")
+    refused(spectrum("compare", *flux_args, "--speedup", 1, "x"), "above 1")
+    refused(spectrum("compare", *flux_args, "--speedup", 99, "x"), "largest speedup")
+    refused(spectrum("compare", "-m", "flux.1-schnell", "x"), "nothing to compare")
+    refused(spectrum("compare", *flux_args, "--frames", 5, "x"), "makes images")
+    refused(spectrum("compare", *flux_args, "-o", "no/x", "x"), "mkdir -p", code=1)
+    refused(spectrum("compare", *flux_args, "-o", "empty.txt", "x"), "is a file")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    refused(spectrum("compare", *flux_args, "-o", "mine", "--force", "x"), "not replaced")
+    assert files(tmp_path) == ["empty.txt", "mine"]
+
+
+# -- the page in a browser -----------------------------------------------------------------------
+
+# Put at the end of the page: presses keys, reads the large picture, and says so in the title.
+LOOK = """<script>
+const seen = {};
+const copy = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+const pixels = () => {
+  copy.drawImage(cases[0].canvas, 0, 0);
+  return [...copy.getImageData(0, 0, 32, 32).data];
+};
+const press = key => document.dispatchEvent(new KeyboardEvent("keydown", { key }));
+window.addEventListener("load", () => setTimeout(() => {
+  if (about.fps) {
+    const all = [...document.querySelectorAll("video")];
+    const off = cases[0].media.filter(film => Math.abs(film.currentTime - state.time) > 1e-3);
+    const ready = all.filter(film => film.readyState >= 2 && !film.error);
+    document.title = `${keyOf(cases[0])} of ${names.length} shown, ${ready.length} films ready,`
+      + ` ${off.length} off`;
+    return;
+  }
+  seen.start = [state.key, cases[0].shown.textContent, pixels()];
+  press("1"); seen.one = [state.key, cases[0].shown.textContent, pixels()];
+  press("d"); seen.apart = [state.key, cases[0].shown.textContent, pixels()];
+  press("d"); press("1"); seen.back = [state.key, cases[0].shown.textContent, pixels()];
+  cases[0].tiles[2].dispatchEvent(new MouseEvent("mouseenter"));
+  seen.hover = [keyOf(cases[0]), cases[0].shown.textContent, pixels()];
+  cases[0].canvas.dispatchEvent(new MouseEvent("mouseenter"));
+  seen.over = [keyOf(cases[0]), cases[0].shown.textContent, pixels()];
+  document.title = JSON.stringify(seen);
+}, about.fps ? 1500 : 0));
+</script></body>"""
+
+
+def browse(page, state, tmp_path):
+    """The page's DOM after our script has run, with nothing said on the console."""
+    looked = page.with_name("looked.html")
+    looked.write_text(page.read_text().replace("</body>", LOOK))
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path / 'chromium'}", "--virtual-time-budget=4000", "--dump-dom",
+        f"{looked.as_uri()}{state}",
+    ]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert [line for line in result.stderr.splitlines() if "CONSOLE" in line] == []
+    return result.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_the_page_flips(flux, ask, tmp_path):
+    folder, cpu = tmp_path / "page", torch.device("cpu")
+    rivals = find_rivals(["even", "hold"], ask, 1.5)
+    case = Case("x", 3)
+    result = Comparison(flux, ask(speedup=1.0), rivals, [case], 1.5, cpu, "float32").write(folder)
+    dom = browse(folder / "index.html", "#key=2", tmp_path)
+    seen = json.loads(re.search("<title>(.*?)</title>", dom, re.S)[1].replace("&lt;", "<"))
+
+    def picture(run):
+        with Image.open(folder / run["file"]) as image:
+            return np.asarray(image.convert("RGBA"))
+
+    def shown(name):
+        return np.reshape(seen[name][2], (32, 32, 4))
+
+    first, second = (method["runs"][0] for method in result["methods"][:2])
+    plain = result["plain"]["runs"][0]
+    assert seen["start"][:2] == [2, result["methods"][1]["name"]]
+    assert (shown("start") == picture(second)).all()
+    assert seen["one"][:2] == [1, result["methods"][0]["name"]]
+    assert (shown("one") == picture(first)).all()
+    assert seen["apart"][1].endswith("− plain, ×8")
+    with Image.open(folder / first["difference"]) as image:
+        assert (shown("apart")[..., :3] == np.asarray(image)).all()
+    assert seen["back"][:2] == [0, "plain"]
+    assert (shown("back") == picture(plain)).all()
+    assert (shown("hover") == picture(second)).all()
+    assert seen["over"][:2] == [0, "plain"]
+    assert (shown("over") == picture(plain)).all()
