@@ -59,7 +59,7 @@ class Trajectory:
         a, b = _coefficients(scheduler, given["timestep"])
         denoised = a * sample.float() + b * output.float()
         checked = self._check(step, denoised)
-        if self._calls and self.trusted and self.loop.correct:
+        if self._calls and self._corrects(checked):
             sample = self._again(scheduler, step, denoised)
             given["sample"] = sample
             given["model_output"] = ((denoised - a * sample.float()) / b).to(output.dtype)
@@ -92,6 +92,13 @@ class Trajectory:
         self._calls.append(call)
         self.step = step
         return True
+
+    def _corrects(self, checked: Checked) -> bool:
+        """Whether the way since the last computed step is to be taken again; the first gap, of
+        which no trend tells, only where everything is."""
+        if checked.trend is None:
+            return self.loop.correct_above == float("-inf")
+        return self.trusted and checked.trend > self.loop.correct_above
 
     @property
     def _cautious(self) -> bool:

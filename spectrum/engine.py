@@ -439,7 +439,9 @@ class SpectralCache:
         if trajectory is None:
             loop = self._loop
             if stages_per_step(scheduler) > 1 or is_stochastic(scheduler):
-                loop = replace(loop, correct=False)  # a stage's way back is not its own
+                loop = replace(
+                    loop, correct_above=float("inf")
+                )  # a stage's way back is not its own
             trajectory = Trajectory(self._forecaster, loop, run.plan)
             run.trajectories[key] = trajectory
         if run.computed or trajectory.history is None:

@@ -29,20 +29,20 @@ class Loop:
     """How forecasts of the output are checked and corrected: see `spectrum.closed_loop`.
 
     `trust` is the share of the trend that must have come true over the last gap for the next one
-    to be extrapolated and for this one to be corrected; a smaller share means that the steps are
-    too long for this model, and x₀ is held, as in sampling with fewer steps. The first gaps are
-    trusted unseen, but at speedups above `cautious_above`: there nothing is trusted before it has
-    been seen, and then only from `cautious_trust` on.
+    to be extrapolated; at a smaller share the steps are too long for this model, and x₀ is held,
+    as in sampling with fewer steps. `correct_above` is the share from which the last gap is
+    corrected. The first gaps are trusted unseen, but at speedups above `cautious_above`: there
+    nothing is trusted before it has been seen, and then only from `cautious_trust` on.
     """
 
     trust: float = -0.1
-    correct: bool = True
+    correct_above: float = 0.4
     cautious_above: float = 6.0
     cautious_trust: float = 0.2
 
 
 # For forecasters that stand on their own: never overruled, never corrected.
-OPEN = Loop(trust=float("-inf"), correct=False, cautious_above=float("inf"))
+OPEN = Loop(float("-inf"), correct_above=float("inf"), cautious_above=float("inf"))
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ class LevelSchedule:
         s = self.shift
         times = [1 - level / (s - (s - 1) * level) for level in self.levels[:num_steps]]
         gap = (times[-1] - times[0]) / (self.count - 1)
-        steps = []
+        steps: list[int] = []
         for k in range(self.count):
             wanted = times[0] + k * gap
             nearest = min(range(num_steps), key=lambda n: abs(times[n] - wanted))

@@ -22,6 +22,7 @@ from spectrum_cli.inspect import inspect
 from spectrum_cli.output import emit, error
 from spectrum_cli.plan import plan
 from spectrum_cli.show import show
+from spectrum_cli.tune import tune
 
 app = typer.Typer(
     help="Images and videos from diffusion transformers, several times faster: most solver steps"
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command()(gen)
 app.command()(compare)
+app.command()(tune)
 app.command()(plan)
 app.command()(inspect)
 app.add_typer(models.app, name="models")

@@ -434,7 +434,8 @@ def test_version_and_help(spectrum):
     code, out, _ = spectrum("--version")
     assert code == 0
     assert out.startswith("spectrum ")
-    for command in ((), ("gen",), ("plan",), ("models",), ("models", "show"), ("show",), ("compare",), ("inspect",)):
+    commands = ["", "gen", "compare", "tune", "plan", "models", "models show", "inspect", "show"]
+    for command in map(str.split, commands):
         code, out, err = spectrum(*command, "--help")
         assert code == 0
         assert "Usage" in out

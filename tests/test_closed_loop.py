@@ -17,7 +17,7 @@ from diffusers import (
 from spectrum import SpectralCache
 from spectrum.closed_loop import Trajectory
 from spectrum.forecast import Extrapolation, Hold
-from spectrum.methods import Loop, Method
+from spectrum.methods import OPEN, Loop, Method
 from spectrum.samplers import denoised_coefficients
 from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, Planner, make_plan
 
@@ -172,9 +172,9 @@ def way(scheduler, loop, computed):
 def test_the_corrector_takes_the_steps_again_along_a_straight_line(build):
     """So where x₀ does move evenly the sample is what it would be with every step computed; with
     a multistep solver, too, whose memory is rewound."""
-    exact = way(build(), Loop(correct=False), tuple(range(STEPS)))
-    corrected = way(build(), Loop(), (0, 4, 8, 11))
-    uncorrected = way(build(), Loop(correct=False), (0, 4, 8, 11))
+    exact = way(build(), OPEN, tuple(range(STEPS)))
+    corrected = way(build(), Loop(correct_above=float("-inf")), (0, 4, 8, 11))
+    uncorrected = way(build(), OPEN, (0, 4, 8, 11))
     scale = float(torch.stack(list(exact.values())).abs().max())
     for step in (4, 8, 11):
         assert torch.allclose(corrected[step], exact[step], atol=1e-4 * scale)

@@ -87,3 +87,11 @@ def test_their_vocabulary_is_known(name):
     assert unknown_words(preset, "A red circle, on an ELEPHANT dancing. elephant") == [
         "elephant", "dancing",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_plan_is_what_is_run(pipes, name):
+    """The preset's shift is the pipeline's own."""
+    request = resolve(find_preset(name), find_preset(name).example)
+    made = generate(pipes[name], request, seed=1)
+    assert list(request.plan.computed_steps) == made.report.computed_steps

@@ -5,10 +5,13 @@ from test_forecast import GOLDEN
 
 from spectrum.errors import UsageError
 from spectrum.schedule import (
+    AdaptiveSchedule,
     EvenSchedule,
     ExplicitSchedule,
+    LevelSchedule,
     Planner,
     WindowSchedule,
+    flow_levels,
     make_plan,
 )
 
@@ -73,3 +76,48 @@ def test_an_explicit_schedule_is_checked():
         make_plan(ExplicitSchedule((1, 2)), 10)
     with pytest.raises(UsageError, match="step 10"):
         make_plan(ExplicitSchedule((0, 10)), 10)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 30, 49, 50, 60])
+@pytest.mark.parametrize("shift", [0.5, 1.0, 3.0, 12.0])
+def test_steps_by_noise_level(count, shift):
+    steps = LevelSchedule(count, flow_levels(50, shift)).computed_steps(50)
+    assert len(steps) == min(count, 50) == len(set(steps))
+    assert steps == sorted(steps)
+    assert (steps[0], steps[-1]) == (0, 49)
+
+
+def test_steps_by_noise_level_do_not_depend_on_how_the_scheduler_spaces_them():
+    even = LevelSchedule(8, flow_levels(50, 2.5)).computed_steps(50)
+    assert even == [0, 7, 14, 21, 28, 35, 42, 49]
+    levels = flow_levels(50, 2.5)
+    for shift in (1.0, 4.0):
+        other = flow_levels(50, shift)
+        steps = LevelSchedule(8, other).computed_steps(50)
+        # the ends differ: so much noise is left at the last step but one
+        assert all(abs(other[a] - levels[b]) < 0.05 for a, b in zip(steps, even, strict=True))
+
+
+def test_adaptive_gaps_follow_the_error():
+    schedule = AdaptiveSchedule(0.1)
+    assert schedule.computed_steps(50) == [0, 1, 49]
+    assert schedule.next_step(1, 1, None) == 2
+    assert schedule.next_step(10, 4, 0.1) == 14
+    assert schedule.next_step(10, 4, 0.01) == 18  # twice the gap at the most
+    assert schedule.next_step(10, 4, 0.8) == 11
+    assert schedule.next_step(10, 1, 9.0) == 11
+
+
+@pytest.mark.parametrize("handover", [5, 13, 26, 37])
+@pytest.mark.parametrize(
+    "planner", [Planner(), Planner("even", 1, protect_last=1), Planner("level")]
+)
+def test_two_denoisers_share_the_computed_steps(planner, handover):
+    plan = planner.plan(40, 2.5, handover)
+    assert len(plan.computed_steps) == 16
+    assert {0, handover} <= set(plan.computed_steps)
+    early = sum(step < handover for step in plan.computed_steps)
+    assert abs(early - 16 * handover / 40) <= 2.5
+    with pytest.raises(UsageError, match="largest speedup"):
+        planner.plan(40, 30, handover)
+    assert planner.plan(40, planner.largest_speedup(40, handover), handover)
