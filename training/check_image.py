@@ -24,6 +24,7 @@ from PIL import Image
 from scenes import (
     BACKGROUNDS,
     COLORS,
+    MAX_TOKENS,
     SHAPES,
     SIDE,
     Scene,
@@ -35,7 +36,7 @@ from scenes import (
 )
 
 GRID = 32  # cells each way that shapes are compared on
-LARGE = 20.5  # px, radius between small and large
+LARGE = 22.0  # px, radius between small and large
 SMALLEST = 60  # px of area, below this it is no object
 CRUMB = 20  # px of area, below this it is no part of one
 
@@ -256,7 +257,7 @@ def sample(
             num_inference_steps=steps,
             height=SIDE,
             width=SIDE,
-            max_sequence_length=32,
+            max_sequence_length=MAX_TOKENS,
             generator=generator,
         )
         pictures += [np.asarray(image) for image in output.images]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SIDE = 128  # px, width and height of a picture
+MAX_TOKENS = 20  # of the longest caption, for T5; CLIP adds one at the start
 
 COLORS = {
     "red": (215, 35, 40),
@@ -42,9 +43,9 @@ BACKGROUNDS = {
 }
 SHAPES = ("circle", "square", "triangle", "star", "ring", "heart", "cross", "diamond")
 RELATIONS = ("above", "below", "left of", "right of")
-SIZES = {"small": (15.0, 17.0), "large": (24.0, 26.0), "": (19.0, 25.0)}  # radius in px
+SIZES = {"small": (16.0, 18.0), "large": (26.0, 28.0), "": (20.0, 24.0)}  # radius in px
 APART = 62.0  # px between the centres of two things
-TEXTURES = ("striped", "dotted")
+TEXTURES = ("striped",)
 MIN_CONTRAST = 135.0  # distance in RGB between a thing and its background
 
 VOCABULARY = sorted(
@@ -134,7 +135,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
         things = []
         for color in colors:
             size = str(rng.choice(["", "small", "large"], p=[0.5, 0.25, 0.25]))
-            texture = str(rng.choice(["", *TEXTURES], p=[0.8, 0.1, 0.1]))
+            texture = str(rng.choice(["", *TEXTURES], p=[0.85, 0.15]))
             things.append(Thing(str(rng.choice(SHAPES)), str(color), size, texture))
         fitting = _backgrounds(tuple(things))
         if fitting:
@@ -198,11 +199,11 @@ def layout(scene: Scene, rng: np.random.Generator) -> list[Place]:
     places = []
     dx, dy = _SIDES[scene.relation or str(rng.choice(RELATIONS))]
     for index, thing in enumerate(scene.things):
-        x, y = SIDE / 2 + rng.uniform(-4, 4, 2)
+        x, y = SIDE / 2 + rng.uniform(-3, 3, 2)
         if len(scene.things) == 2:
             away = APART / 2 * (1 - 2 * index)
             x, y = x + dx * away, y + dy * away
-        places.append(Place(x, y, rng.uniform(*SIZES[thing.size]), rng.uniform(-0.12, 0.12)))
+        places.append(Place(x, y, rng.uniform(*SIZES[thing.size]), rng.uniform(-0.1, 0.1)))
     return places
 
 
@@ -210,31 +211,23 @@ _Y, _X = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5  # pixel centres
 
 
 def _background(color: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
-    """A plain colour with a gradient, a vignette and faint waves. -> [H, W, 3] in 0..255"""
-    angle, phase = rng.uniform(0, 2 * np.pi, 2)
+    """A plain colour with a gradient and a vignette. -> [H, W, 3] in 0..255"""
+    angle = rng.uniform(0, 2 * np.pi)
     u, v = _X / SIDE - 0.5, _Y / SIDE - 0.5
     slope = rng.uniform(0, 0.3) * (u * np.cos(angle) + v * np.sin(angle))
     vignette = rng.uniform(0, 0.3) * (u * u + v * v)
-    waves = rng.uniform(0, 0.02) * np.sin(
-        2 * np.pi * rng.uniform(1, 3) * (u + v * np.cos(phase)) + phase
-    )
-    shade = 1.0 + slope - vignette + waves  # [H, W]
+    shade = 1.0 + slope - vignette  # [H, W]
     return np.asarray(color, np.float32) * shade[..., None] + 30.0 * slope[..., None]
 
 
 def _texture(thing: Thing, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Share of the second tone, 0..1; x, y are px from the thing's centre. [h, w] -> [h, w]"""
-    angle = rng.uniform(0, np.pi)
-    across = x * np.cos(angle) + y * np.sin(angle)
-    along = y * np.cos(angle) - x * np.sin(angle)
     if thing.texture == "striped":
-        period = rng.uniform(8.5, 10.5)
+        angle = np.pi / 4 + rng.uniform(-0.15, 0.15)
+        period = rng.uniform(10.5, 12.5)
+        across = x * np.cos(angle) + y * np.sin(angle)
         offset = np.abs((across / period) % 1.0 - 0.5) * period  # px from a stripe's middle
         return np.clip(0.2 * period - offset + 0.5, 0, 1)
-    if thing.texture == "dotted":
-        cell = rng.uniform(9.0, 11.0)
-        offset = np.hypot((across / cell) % 1.0 - 0.5, (along / cell) % 1.0 - 0.5) * cell
-        return np.clip(0.28 * cell - offset + 0.5, 0, 1)
     return np.zeros_like(x)
 
 

@@ -2,9 +2,9 @@
 
     python training/train_image.py
 
-Budgets for one thread of a shared AMD EPYC (avx512_bf16), bf16: pictures 1.5 min, autoencoder
-15 min, latents 2.5 min, denoiser 75 min. Stages resume where they stopped. IMAGE.md has figures,
-and how the shipped weights came about: in several runs, not by this script from start to end.
+Budgets for one thread of a busy Intel Xeon (AMX bf16): pictures 1.5 min, autoencoder 11 min,
+latents 5.5 min, denoiser 76 min. Stages resume where they stopped. IMAGE.md has figures, and
+how the shipped weights came about: not by this script from start to end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from diffusers import (
     FluxPipeline,
     FluxTransformer2DModel,
 )
-from scenes import SIDE, VOCABULARY, caption, draw, held_out, sample_scene
+from scenes import MAX_TOKENS, SIDE, VOCABULARY, caption, draw, held_out, parse, sample_scene
 from torch import nn
 from transformers import (
     CLIPTextConfig,
@@ -35,12 +35,21 @@ from transformers import (
     T5Tokenizer,
 )
 
-PICTURES = 32_000
-ENCODED = 20_000  # of them, for the denoiser: encoding takes a while
+PICTURES = 48_000
+# autoencoder
 CROP = 64  # px
-MAX_TOKENS = 32  # of a caption
-BATCH = 32
-SHIFT = 5.0  # of the noise levels: places and shapes are decided above 0.7, so most are there
+KL_WEIGHT = 1e-3
+# denoiser
+HEADS, HEAD = 6, 32  # attention heads and numbers in each; the width is their product
+ROPE_AXES = (4, 14, 14)  # of a head's numbers: none turn by the first axis, 14 down, 14 across
+CONSTANT = 6.0  # norm of the constant part of an embedded token; its own part has about 4
+ORDER = 4.0  # head start in attention scores for the words that a head of T5 looks at
+PLACE = 4.0  # norm of the constant part of queries and keys; the varying part has about 3
+BATCH = 48
+SINGLES_ONLY = 0.15  # of the time, before scenes of two things come in
+SINGLES = 0.3  # share of scenes with one thing from then on
+EARLY = 0.7  # noise level above which the text decides most: layout, shapes, colours
+EARLY_SHARE = (0.6, 0.4)  # share of noise levels above it, at the start and at the end
 
 
 # ---- pictures ----
@@ -73,13 +82,13 @@ def to_pixels(pictures: np.ndarray) -> torch.Tensor:
 
 
 def new_autoencoder() -> AutoencoderKL:
-    """Eight times smaller each way, 16 channels; few channels where the resolution is full."""
+    """Eight times smaller each way, 4 channels; few channels where the resolution is full."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(16, 32, 64, 96),
         layers_per_block=1,
-        latent_channels=16,
+        latent_channels=4,
         norm_num_groups=1,  # with more, a bare picture loses its colour: 3 dB less
         sample_size=SIDE,
         mid_block_add_attention=False,
@@ -149,7 +158,7 @@ def train_autoencoder(work: Path, minutes: float) -> AutoencoderKL:
             posterior = vae.encode(target).latent_dist
             output = vae.decode(posterior.sample()).sample.float()
         kl = posterior.kl().mean() / posterior.mean[0].numel()
-        run.update(reconstruction_loss(output, target) + 5e-4 * kl)
+        run.update(reconstruction_loss(output, target) + KL_WEIGHT * kl)
         if run.step % 500 == 0:
             run.save()
     run.save()
@@ -162,12 +171,12 @@ def train_autoencoder(work: Path, minutes: float) -> AutoencoderKL:
 
 @torch.no_grad()
 def make_latents(work: Path, vae: AutoencoderKL) -> None:
-    """Encode pictures once, [N, 64 tokens, 64] with mean 0, deviation 1; save the autoencoder."""
+    """Encode pictures once, [N, 64 tokens, 16] with mean 0, deviation 1; save the autoencoder."""
     if (work / "vae").exists():
         return
     pictures = np.load(work / "pictures.npy", mmap_mode="r")
-    latents = np.empty((ENCODED, 64, 64), np.float16)
-    for start in range(0, ENCODED, 32):
+    latents = np.empty((PICTURES, 64, 16), np.float16)
+    for start in range(0, PICTURES, 32):
         with torch.autocast("cpu", torch.bfloat16):
             mean = vae.encode(to_pixels(pictures[start : start + 32])).latent_dist.mean.float()
         packed = FluxPipeline._pack_latents(mean, len(mean), *mean.shape[1:])
@@ -220,10 +229,10 @@ def check_words(tokenizer: CLIPTokenizer | T5Tokenizer, specials: int) -> None:
         raise RuntimeError(f"{tokenizer.convert_ids_to_tokens(ids)} should be {expected} tokens")
 
 
-def tokens(tokenizer: CLIPTokenizer | T5Tokenizer, texts: list[str]) -> torch.Tensor:
-    """Token numbers, padded as the pipeline pads them. -> [B, 32]"""
+def tokens(tokenizer: CLIPTokenizer | T5Tokenizer, texts: list[str], length: int) -> torch.Tensor:
+    """Token numbers, padded as the pipeline pads them. -> [B, length]"""
     return tokenizer(
-        texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+        texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     ).input_ids
 
 
@@ -261,22 +270,19 @@ class CaptionedDenoiser(nn.Module):
         )
         self.transformer = FluxTransformer2DModel(
             patch_size=1,
-            in_channels=64,
+            in_channels=16,
             num_layers=2,
             num_single_layers=4,
-            attention_head_dim=32,
-            num_attention_heads=5,
+            attention_head_dim=HEAD,
+            num_attention_heads=HEADS,
             joint_attention_dim=128,
             pooled_projection_dim=96,
             guidance_embeds=False,
-            axes_dims_rope=(8, 12, 12),
+            axes_dims_rope=ROPE_AXES,
         )
-        for (
-            name,
-            parameter,
-        ) in self.transformer.named_parameters():  # start with blocks that do nothing
-            if is_modulation(name) or name.startswith("proj_out"):
-                nn.init.zeros_(parameter)
+        know_order(self.t5)
+        start_simple(self.transformer)
+        know_places(self.transformer)
         positions = FluxPipeline._prepare_latent_image_ids(
             1, 8, 8, torch.device("cpu"), torch.float32
         )
@@ -286,7 +292,7 @@ class CaptionedDenoiser(nn.Module):
     def forward(
         self, latents: torch.Tensor, sigma: torch.Tensor, clip: torch.Tensor, t5: torch.Tensor
     ) -> torch.Tensor:
-        """Velocity noise - picture. [B, 64, 64], [B], [B, 32], [B, 32] -> [B, 64, 64]"""
+        """Velocity noise - picture. [B, 64, 16], [B], [B, 21], [B, 20] -> [B, 64, 16]"""
         return self.transformer(
             hidden_states=latents,
             timestep=sigma,
@@ -298,6 +304,105 @@ class CaptionedDenoiser(nn.Module):
         )[0]
 
 
+class PlainAttention:
+    """Attention for training: by matrix products, which here are twice as fast as the fused one.
+
+    It computes what the transformer's own processor does, which the exported model uses.
+    """
+
+    def __init__(self, head: int) -> None:
+        turn = torch.zeros(head, head)  # x @ turn: each pair of numbers (a, b) becomes (-b, a)
+        even = torch.arange(0, head, 2)
+        turn[even + 1, even], turn[even, even + 1] = -1.0, 1.0
+        self.turn = turn
+
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: None = None,
+        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """[B, image, W], [B, text, W] -> the same; or one stream, [B, text + image, W]."""
+        assert image_rotary_emb is not None
+
+        def heads(x: torch.Tensor) -> torch.Tensor:
+            return x.unflatten(-1, (attn.heads, -1))  # [B, tokens, heads, head]
+
+        query = attn.norm_q(heads(attn.to_q(hidden_states)))
+        key = attn.norm_k(heads(attn.to_k(hidden_states)))
+        value = heads(attn.to_v(hidden_states))
+        if encoder_hidden_states is not None:
+            text_query = attn.norm_added_q(heads(attn.add_q_proj(encoder_hidden_states)))
+            text_key = attn.norm_added_k(heads(attn.add_k_proj(encoder_hidden_states)))
+            text_value = heads(attn.add_v_proj(encoder_hidden_states))
+            query = torch.cat([text_query, query], 1)
+            key = torch.cat([text_key, key], 1)
+            value = torch.cat([text_value, value], 1)
+        cos, sin = (part[:, None] for part in image_rotary_emb)
+        query = (query * cos + (query @ self.turn) * sin).transpose(1, 2)
+        key = (key * cos + (key @ self.turn) * sin).transpose(1, 2)
+        scores = (query * attn.head_dim**-0.5) @ key.transpose(2, 3)
+        output = (scores.softmax(-1) @ value.transpose(1, 2)).transpose(1, 2).flatten(2)
+        if encoder_hidden_states is None:
+            return output
+        text = encoder_hidden_states.shape[1]
+        return attn.to_out[0](output[:, text:]), attn.to_add_out(output[:, :text])
+
+
+@torch.no_grad()
+def know_order(t5: T5EncoderModel) -> None:
+    """Let a word's four heads look at the word before, the word after, all before, a few after.
+
+    From T5's usual start, and trained by Muon, a caption was still a bag of words after an hour:
+    which colour, shape and place belong together came out at chance. The transformer itself sees
+    no order of words.
+    """
+    bias = t5.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+    nn.init.zeros_(bias)  # [32, heads]: 0 is the word itself, 1.. are before, 17.. after it
+    bias[1, 0] = bias[17, 1] = ORDER
+    bias[1:16, 2] = bias[17:24, 3] = ORDER
+
+
+@torch.no_grad()
+def start_simple(transformer: FluxTransformer2DModel) -> None:
+    """Start with blocks that do nothing and a velocity near the input, its value at noise level 1.
+
+    The input is embedded by orthonormal columns and read back by their transpose. A constant
+    across from them makes the last LayerNorm divide by nearly the same number for every token.
+    """
+    for name, parameter in transformer.named_parameters():
+        if is_modulation(name):
+            nn.init.zeros_(parameter)
+    width, channels = transformer.x_embedder.weight.shape
+    ones = torch.ones(width, 1)
+    basis = torch.linalg.qr(torch.cat([ones, torch.randn(width, channels + 1)], 1)).Q[:, 1:]
+    transformer.x_embedder.weight.copy_(basis[:, :-1])
+    transformer.x_embedder.bias.copy_(CONSTANT * basis[:, -1])
+    norm = (channels + CONSTANT**2) ** 0.5  # of an embedded token, about
+    transformer.proj_out.weight.copy_(basis[:, :-1].T * norm / width**0.5)
+    nn.init.zeros_(transformer.proj_out.bias)
+
+
+@torch.no_grad()
+def know_places(transformer: FluxTransformer2DModel) -> None:
+    """Let four heads of the first blocks look at the text more or less by the token's place.
+
+    Rotary positions are relative; only towards the text, which is at (0, 0), do they tell where a
+    token is. Constant parts of query and key make that score the sine of the place, across and
+    down, at the two highest frequencies.
+    """
+    for block in transformer.transformer_blocks:
+        query, key = block.attn.to_q.bias, block.attn.add_k_proj.bias
+        for head, (axis, pair) in enumerate([(1, 1), (2, 1), (1, 0), (2, 0)]):
+            size = ROPE_AXES[axis]
+            at = HEAD * head + sum(ROPE_AXES[:axis]) + 2 * pair
+            angle = torch.tensor(-3.5 * 10_000 ** (-2 * pair / size) - torch.pi / 2)
+            query[at : at + 2] = PLACE * torch.stack([angle.cos(), angle.sin()])
+            key[at : at + 2] = PLACE * torch.tensor([1.0, 0.0])
+
+
 def is_modulation(name: str) -> bool:
     """Whether a parameter of the transformer scales and shifts by the timestep."""
     return any(
@@ -307,25 +412,33 @@ def is_modulation(name: str) -> bool:
 
 
 def optimizers(model: CaptionedDenoiser) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the transformers' blocks, AdamW for all else."""
+    """Muon for the matrices inside the transformer's blocks, AdamW for all else, slowly for T5.
+
+    Muon makes steps of full size from any gradient, however small: under it T5's queries and keys
+    wandered until words looked at words regardless of their order.
+    """
     inner, outer = [], []
     for name, parameter in model.named_parameters():
-        matrix = parameter.ndim == 2 and ".weight" in name and "block" in name
-        plain = matrix and not is_modulation(name) and "relative_attention_bias" not in name
-        (inner if plain else outer).append(parameter)
+        matrix = parameter.ndim == 2 and ".weight" in name and "transformer_blocks" in name
+        if not name.startswith("t5."):
+            (inner if matrix and not is_modulation(name) else outer).append(parameter)
+    words = {"params": list(model.t5.parameters()), "lr": 5e-4}
     return [
         torch.optim.Muon(
             inner, lr=5e-3, momentum=0.95, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
         ),
-        torch.optim.AdamW(outer, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(
+            [{"params": outer}, words], lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.0
+        ),
     ]
 
 
-def sample_sigmas(count: int) -> torch.Tensor:
-    """Noise levels in 0..1: mostly logit-normal and shifted, some uniform. -> [B]"""
-    normal = torch.randn(count).sigmoid()
-    shifted = SHIFT * normal / (1 + (SHIFT - 1) * normal)
-    return torch.where(torch.rand(count) < 0.15, torch.rand(count), shifted)
+def sample_sigmas(count: int, share: float) -> torch.Tensor:
+    """Noise levels in 0..1, spread evenly over the batch, a share of them above EARLY. -> [B]"""
+    even = (torch.arange(count) + torch.rand(count)) / count
+    early = EARLY + (1 - EARLY) * even / share
+    late = EARLY * ((even - share).clamp(min=0) / (1 - share)).sqrt()
+    return torch.where(even < share, early, late)
 
 
 class Batches:
@@ -339,11 +452,17 @@ class Batches:
             for t in texts
         ]
         everything = [*texts, *wordy, ""]
-        self.clip, self.t5 = tokens(clip, everything), tokens(t5, everything)
+        self.clip = tokens(clip, everything, MAX_TOKENS + 1)
+        self.t5 = tokens(t5, everything, MAX_TOKENS)
+        scenes = [parse(text) for text in texts]
+        two = torch.tensor([scene is not None and len(scene.things) == 2 for scene in scenes])
+        self.singles, self.pairs = (~two).nonzero()[:, 0], two.nonzero()[:, 0]
 
-    def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """-> latents [B, 64, 64], CLIP tokens [B, 32], T5 tokens [B, 32]"""
-        index = torch.randint(len(self.latents), (count,))
+    def draw(self, count: int, singles: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """-> latents [B, 64, 16], CLIP tokens [B, 21], T5 tokens [B, 20]"""
+        single = self.singles[torch.randint(len(self.singles), (count,))]
+        pair = self.pairs[torch.randint(len(self.pairs), (count,))]
+        index = torch.where(torch.rand(count) < singles, single, pair)
         text = index + len(self.latents) * torch.randint(2, (count,))
         text[torch.rand(count) < 0.1] = len(self.clip) - 1
         return self.latents[index].float(), self.clip[text], self.t5[text]
@@ -357,11 +476,15 @@ def train_denoiser(work: Path, out: Path, minutes: float) -> None:
     check_words(t5, specials=1)
     batches = Batches(work, clip, t5)
     model = CaptionedDenoiser(clip, len(t5))
-    run = Run(work / "denoiser.pt", model, optimizers(model), minutes, Average(model, 0.99))
+    run = Run(work / "denoiser.pt", model, optimizers(model), minutes, Average(model, 0.995))
+    model.transformer.set_attn_processor(PlainAttention(HEAD))
+    model.transformer.compile()
     saved = run.budget.spent
     while run.budget.progress < 1:
-        latents, clip_ids, t5_ids = batches.draw(BATCH)
-        noise, sigma = torch.randn_like(latents), sample_sigmas(BATCH)
+        singles = 1.0 if run.budget.progress < SINGLES_ONLY else SINGLES
+        latents, clip_ids, t5_ids = batches.draw(BATCH, singles)
+        share = EARLY_SHARE[0] + run.budget.progress * (EARLY_SHARE[1] - EARLY_SHARE[0])
+        noise, sigma = torch.randn_like(latents), sample_sigmas(BATCH, share)
         noisy = torch.lerp(latents, noise, sigma[:, None, None])
         with torch.autocast("cpu", torch.bfloat16):
             velocity = model(noisy, sigma, clip_ids, t5_ids)
@@ -416,8 +539,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build/demo-image"))
     parser.add_argument("--out", type=Path, default=Path("spectrum/models/demo-image"))
-    parser.add_argument("--autoencoder-minutes", type=float, default=15)
-    parser.add_argument("--minutes", type=float, default=75, help="for the denoiser")
+    parser.add_argument("--autoencoder-minutes", type=float, default=11)
+    parser.add_argument("--minutes", type=float, default=76, help="for the denoiser")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.work.mkdir(parents=True, exist_ok=True)
