@@ -107,8 +107,9 @@ class LevelSchedule:
 
     `levels` are the noise levels σ / (α + σ) of all steps, falling. Which steps are worth computing
     follows from them and not from the steps' numbers: schedulers space the same levels differently.
-    Level σ is passed at time 1 − σ / (s − (s − 1) σ). With s = 2.5 the computed steps of two
-    models, one sampled at shift 1.6 and one at 3, came to lie where each by itself was best.
+    Level σ is passed at time 1 − σ / (s − (s − 1) σ). On demo-video (guidance, sampled at shift 3)
+    s = 2.5 was 1.4 to 2.5 dB better than 1.8 at 10 to 20 computed steps; on demo-image (none, 1.6)
+    as good at 10 and 1.3 to 2.2 dB worse at 14 and 20.
     """
 
     count: int
