@@ -288,7 +288,7 @@ def _document(
         "forecast_errors": {str(s.index): s.error for s in report.steps if s.error is not None},
         "notes": [note for m in made for note in m.report.notes],
         "speedup": {
-            "requested": request.speedup,
+            "requested": None if report.adaptive else request.speedup,
             "planned": report.planned_speedup,
             "denoise_measured": sum(measured) / len(measured),
         },

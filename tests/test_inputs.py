@@ -200,6 +200,31 @@ def test_the_machine_options_that_cannot_be_had(spectrum, flux_args):
     refused(spectrum("gen", *flux_args, "--attention", "flash", "x"), "--attention flash")
 
 
+def test_quality_finds_the_speedup(spectrum, flux_args):
+    args = [x for x in flux_args if x not in ("--speedup", "2", "--method", "hold")]
+    counts = []
+    for quality in ("0.9", "0.001"):
+        code, out, err = spectrum(
+            "gen", *args, "--steps", "12", "--quality", quality, "--json", "-o", "a.png", "x"
+        )
+        assert (code, err) == (0, "")
+        document = json.loads(out)
+        assert document["speedup"]["requested"] is None
+        counts.append(len(document["computed_steps"]))
+    assert counts[0] < counts[1]
+    refused(spectrum("gen", *flux_args, "--quality", "good", "x"), "--quality", "or --speedup")
+    refused(spectrum("gen", *args, "--quality", "best", "x"), "draft, good, high")
+
+
+def test_the_target_is_a_switch(spectrum, flux_args):
+    for target in ("feature", "output"):
+        code, _, err = spectrum("gen", *flux_args, "--target", target, "-o", f"{target}.png", "x")
+        assert (code, err) == (0, "")
+        assert read_metadata(Path(f"{target}.png"))["target"] == target
+    assert not np.array_equal(picture("feature.png"), picture("output.png"))
+    refused(spectrum("gen", *flux_args, "--target", "middle", "x"), "feature, output")
+
+
 def test_attention_and_tiling(spectrum, flux_args):
     code, _, err = spectrum(
         "gen", *flux_args, "--attention", "native", "--vae-tiling", "-o", "a.png", "x"
