@@ -30,7 +30,7 @@ from spectrum.preset import find_preset
 from spectrum.request import resolve
 from spectrum.rivals import DEFAULT_RIVALS, FEWER_STEPS, Rival, find_rivals, make, prepared
 
-# By --all; the fewer-steps with another solver where the pipeline takes it.
+# Fewer steps with another solver, where the pipeline takes it.
 SOLVERS = ("fewer-steps:unipc", "fewer-steps:dpm++")
 PLOTTED = 6  # lines, the best at the middle of the range
 

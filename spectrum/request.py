@@ -174,6 +174,11 @@ def resolve(
     if quality is not None:
         if speedup is not None:
             raise UsageError("--quality finds the speedup by itself; give it or --speedup")
+        if preset.distilled:
+            raise UsageError(
+                f"{preset.name} is made for {preset.steps} steps, so there is nothing to skip;"
+                " leave --quality"
+            )
         return replace(request, schedule=AdaptiveSchedule(_tolerance(quality)))
     return _as_tuned(request)
 
@@ -196,8 +201,8 @@ def _speedup(request: Request, asked: float | None) -> float:
 
 def _as_tuned(request: Request) -> Request:
     """With what calibration found for this many computed steps, if it looked at it."""
-    if request.method != METHODS[DEFAULT_METHOD]:
-        return request
+    if request.method != METHODS[DEFAULT_METHOD] or request.scheduler is not None:
+        return request  # it was found with the model's own scheduler
     count = len(request.plan.computed_steps)
     for tuned in request.preset.cache.tuned:
         if (tuned.num_steps, len(tuned.steps)) == (

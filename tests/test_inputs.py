@@ -216,6 +216,17 @@ def test_quality_finds_the_speedup(spectrum, flux_args):
     refused(spectrum("gen", *args, "--quality", "best", "x"), "draft, good, high")
 
 
+def test_tuned_steps_are_for_the_models_own_scheduler():
+    from spectrum.preset import find_preset
+    from spectrum.request import resolve
+
+    preset = find_preset("demo-video")
+    assert resolve(preset, "x").schedule is not None
+    assert resolve(preset, "x", scheduler="euler").schedule is None
+    assert resolve(preset, "x", method="even").schedule is None
+    assert resolve(preset, "x", speedup=2).schedule is None
+
+
 def test_the_target_is_a_switch(spectrum, flux_args):
     for target in ("feature", "output"):
         code, _, err = spectrum("gen", *flux_args, "--target", target, "-o", f"{target}.png", "x")
@@ -314,6 +325,7 @@ def test_a_distilled_model_runs_plainly_and_says_so(spectrum, folders):
     assert "nothing to skip" in err
     assert read_metadata(Path("a.png"))["computed_steps"] == [0, 1, 2, 3]
     refused(spectrum(*args, "--speedup", "2", "x"), "nothing to skip", "leave --speedup")
+    refused(spectrum(*args, "--quality", "good", "x"), "nothing to skip", "leave --quality")
 
 
 def test_a_model_that_takes_no_prompt_is_refused(spectrum, folders):
