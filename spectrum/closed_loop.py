@@ -1,14 +1,14 @@
 """Forecasting the denoised sample between computed steps, and correcting the way there.
 
 At a computed step the model's output says where the sample is headed: x₀. Between computed steps
-x₀ is extrapolated, and the output that the scheduler is given follows from it and the sample at
+x₀ is forecast, and the output that the scheduler is given follows from it and the sample at
 hand. That keeps the stiff part of the flow, the pull towards x₀, exact, as exponential integrators
 do (DPM-Solver++, 2211.01095), where an extrapolated velocity overshoots.
 
-The next computed step says where x₀ really went. If it went the way of its trend, the steps since
-the last computed one are taken again with x₀ interpolated between the two: a corrector without
-another call of the model (its idea is UniPC's, 2302.04867). The scheduler itself takes them, so
-this works for any that is deterministic.
+The next computed step says where x₀ really went. If it went the way that was forecast, the steps
+since the last computed one are taken again with x₀ interpolated between the two: a corrector
+without another call of the model (its idea is UniPC's, 2302.04867). The scheduler itself takes
+them, so this works for any that is deterministic.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from spectrum.forecast import Forecaster, Hold
+from spectrum.forecast import Forecaster, Hold, Kriging
 from spectrum.history import FeatureHistory
 from spectrum.locate import tensors_of
 from spectrum.methods import Loop
@@ -32,7 +32,7 @@ class Checked:
     """What a computed step says of the forecasts before it."""
 
     error: float | None = None  # ‖forecast − x₀‖ / ‖x₀‖
-    trend: float | None = None  # least-squares share of the trend that came true
+    trend: float | None = None  # least-squares share of the forecast change that came true
 
 
 @dataclass
@@ -48,9 +48,6 @@ class Trajectory:
     _calls: list[inspect.BoundArguments] = field(default_factory=list)  # since the last computed
     _start: torch.Tensor | None = None  # the sample at the last computed step
     _state: dict[str, Any] = field(default_factory=dict)  # the scheduler's, before it
-
-    def __post_init__(self) -> None:
-        self.trusted = not self._cautious
 
     def compute(self, scheduler: Any, step: int, call: inspect.BoundArguments) -> Checked:
         """Take in a computed step, and put the corrected sample into the call of `step`."""
@@ -95,14 +92,12 @@ class Trajectory:
 
     def _corrects(self, checked: Checked) -> bool:
         """Whether the way since the last computed step is to be taken again; the first gap, of
-        which no trend tells, only where everything is."""
+        which nothing was forecast, only where everything is."""
+        if not isinstance(self.forecaster, Kriging):
+            return False
         if checked.trend is None:
             return self.loop.correct_above == float("-inf")
         return self.trusted and checked.trend > self.loop.correct_above
-
-    @property
-    def _cautious(self) -> bool:
-        return self.plan.speedup > self.loop.cautious_above
 
     @property
     def nbytes(self) -> int:
@@ -115,25 +110,23 @@ class Trajectory:
 
     def _check(self, step: int, denoised: torch.Tensor) -> Checked:
         """How well the last gap was forecast, and whether the next forecasts trust the trend."""
-        if self.history is None or len(self.history.steps) < 2:
+        if self.history is None:
             return Checked()
-        before, last = self.history.steps[-2:]
         held = self._weighted(Hold(), step)
-        slope = [0.0] * (len(self.history.steps) - 2)
-        slope += [-(step - last) / (last - before), (step - last) / (last - before)]
-        trend, change = self.history.forecast(slope), denoised - held
-        share = float((trend * change).sum() / (trend * trend).sum().clamp_min(1e-30))
-        chosen = self.forecaster if self.trusted else Hold()
-        miss = self._weighted(chosen, step).sub_(denoised)
+        trend, change = self._weighted(self.forecaster, step).sub_(held), denoised - held
+        miss = change - trend if self.trusted else change
         error = float(torch.linalg.vector_norm(miss) / torch.linalg.vector_norm(denoised))
-        loop = self.loop
-        self.trusted = share > (loop.cautious_trust if self._cautious else loop.trust)
+        if len(self.history.steps) < 2:
+            return Checked(error)
+        share = float((trend * change).sum() / (trend * trend).sum().clamp_min(1e-30))
+        self.trusted = share > self.loop.trust
         return Checked(error, share)
 
     def _again(self, scheduler: Any, step: int, denoised: torch.Tensor) -> torch.Tensor:
-        """The sample at `step`, if x₀ had gone straight from the last computed one to this one."""
+        """The sample at `step`, had x₀ gone from the last computed one to this one."""
         assert self.history is not None
         assert self._start is not None
+        assert isinstance(self.forecaster, Kriging)
         last = self.history.steps[-1]
         weights = [0.0] * (len(self.history.steps) - 1) + [1.0]
         begun, sample = self.history.forecast(weights), self._start
@@ -142,7 +135,8 @@ class Trajectory:
         for index, call in enumerate(self._calls):
             given = call.arguments
             a, b = _coefficients(scheduler, given["timestep"])
-            target = torch.lerp(begun, denoised, index / (step - last))
+            share = self.forecaster.between(last, step, last + index, self.plan.num_steps)
+            target = torch.lerp(begun, denoised, share)
             given["model_output"] = ((target - a * sample.float()) / b).to(
                 given["model_output"].dtype
             )

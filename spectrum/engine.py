@@ -29,16 +29,18 @@ from torch import nn
 
 from spectrum.closed_loop import Checked, Trajectory
 from spectrum.errors import SpectrumError, UsageError
-from spectrum.forecast import Forecaster
+from spectrum.forecast import Forecaster, Kriging
 from spectrum.history import FeatureHistory
 from spectrum.hollow import hollow, recorded, without_residuals
 from spectrum.locate import Anatomy, Tracer, cannot_carry, first_tensor, tensors_of
 from spectrum.methods import DEFAULT_METHOD, OPEN, Method, Target, get_method
+from spectrum.prior import NOISE_PRIOR, PRIOR
 from spectrum.report import Report, Step
 from spectrum.samplers import (
     denoised_coefficients,
     is_stochastic,
     noise_levels,
+    predicts_noise,
     stages_per_step,
     takes_output,
 )
@@ -46,6 +48,9 @@ from spectrum.schedule import AdaptiveSchedule, Plan, Schedule, make_plan
 
 # Called when denoising begins (step None) and after each step.
 Listener = Callable[[Report, Step | None], None]
+
+# Called with the number of a computed step and the x₀ that the sampler is at there.
+Observer = Callable[[int, torch.Tensor], None]
 
 # Components of a pipeline that are called once or more a step. Two of them take over from each
 # other (Wan2.2) or are both called in every step.
@@ -75,6 +80,7 @@ class _Run:
     plan: Plan
     report: Report
     target: Target
+    forecaster: Forecaster
     branches: dict[_Branch, list[FeatureHistory]] = field(default_factory=dict)
     outputs: dict[_Branch, Any] = field(default_factory=dict)  # the newest computed
     # One for each scheduler (LTX-2 has a second for its sound) and each stage of its steps.
@@ -82,7 +88,7 @@ class _Run:
     stages: int = 0  # calls of scheduler.step
     step: int = -1
     next: int = -1  # the next computed step, where it is decided on the way
-    last: int = 0  # the computed step before this
+    observed: int = -1  # the last step whose x₀ was shown to the observer
     # of the step under way:
     under_way: bool = False
     calls: int = 0
@@ -101,8 +107,8 @@ class _Run:
         """Choose the next computed step by the error at this one, if the schedule is adaptive."""
         schedule = self.plan.schedule
         if isinstance(schedule, AdaptiveSchedule):
-            self.next = schedule.next_step(self.step, self.step - self.last, error)
-            self.last = self.step
+            computed = [*self.report.computed_steps, self.step]
+            self.next = schedule.next_step(computed, error, self.plan.num_steps)
             planned = {*self.report.planned_steps, self.step, self.next}
             self.report.planned_steps = sorted(s for s in planned if s < self.plan.num_steps)
 
@@ -125,6 +131,8 @@ class SpectralCache:
         target: instead of the method's, what is forecast: "feature" or "output".
         on_step: called as on_step(report, None) when denoising begins, and as
             on_step(report, step) after each step.
+        observe: called as observe(step, x₀) at each computed step, where the output is the target
+            and the scheduler is one whose x₀ is known.
 
     Raises UsageError (a ValueError) for what can't be had; planning for the pipeline's number of
     steps happens when denoising begins, and a denoiser whose blocks and head can't be told apart
@@ -142,6 +150,7 @@ class SpectralCache:
         schedule: Schedule | None = None,
         target: Target | None = None,
         on_step: Listener | None = None,
+        observe: Observer | None = None,
     ) -> None:
         if speedup is not None and schedule is not None:
             raise UsageError("give a speedup or a schedule, not both: either decides the plan")
@@ -157,6 +166,7 @@ class SpectralCache:
         self._target: Target = target or own
         self._loop = OPEN if forecaster else self._method.loop
         self._on_step = on_step
+        self._observe = observe
         self.denoisers = find_denoisers(pipe)
         self._scheduler: Any = None
         self._total: int | None = None  # steps, as the pipeline's progress bar was told
@@ -282,15 +292,21 @@ class SpectralCache:
     def _begin_run(self) -> _Run:
         num_steps = self._num_steps()
         handover = handover_step(self._pipe, num_steps)
-        if self._schedule is not None:
+        levels = noise_levels(self._scheduler)
+        if levels is not None:
+            levels = levels[-num_steps:] if len(levels) >= num_steps else None
+        prior = NOISE_PRIOR if predicts_noise(self._scheduler) else PRIOR
+        if isinstance(self._schedule, AdaptiveSchedule):
+            plan = make_plan(self._schedule.at(levels, prior), num_steps, handover)
+        elif self._schedule is not None:
             plan = make_plan(self._schedule, num_steps, handover)
         else:
-            levels = noise_levels(self._scheduler)
-            if levels is not None:
-                levels = levels[-num_steps:] if len(levels) >= num_steps else None
             speedup = self._allowed_speedup()
-            plan = self._method.planner.plan(num_steps, speedup, handover, levels)
-        run = _Run(plan, Report(num_steps, plan.computed_steps), self._target)
+            plan = self._method.planner.plan(num_steps, speedup, handover, levels, prior)
+        forecaster = self._forecaster
+        if isinstance(forecaster, Kriging):
+            forecaster = forecaster.at(levels)
+        run = _Run(plan, Report(num_steps, plan.computed_steps), self._target, forecaster)
         run.report.adaptive = isinstance(plan.schedule, AdaptiveSchedule)
         if run.target == "output" and not self._knows_scheduler():
             run.target = "feature"
@@ -433,6 +449,11 @@ class SpectralCache:
         trajectory = run.trajectories.get(key)
         if trajectory is not None and trajectory.step == run.step:
             return args, kwargs  # further calls within a step have nothing to forecast
+        if self._observe and run.computed and run.step > run.observed:
+            run.observed = run.step
+            given = inspect.signature(cls.step).bind(scheduler, *args, **kwargs).arguments
+            a, b = denoised_coefficients(scheduler, given["timestep"]) or (0.0, 1.0)
+            self._observe(run.step, a * given["sample"].float() + b * given["model_output"].float())
         if not run.plan.forecast_steps or (run.computed and self._is_over(run)):
             return args, kwargs
         call = inspect.signature(cls.step).bind(scheduler, *args, **kwargs)
@@ -442,7 +463,7 @@ class SpectralCache:
                 loop = replace(
                     loop, correct_above=float("inf")
                 )  # a stage's way back is not its own
-            trajectory = Trajectory(self._forecaster, loop, run.plan)
+            trajectory = Trajectory(run.forecaster, loop, run.plan)
             run.trajectories[key] = trajectory
         if run.computed or trajectory.history is None:
             checked = trajectory.compute(scheduler, run.step, call)
@@ -484,7 +505,7 @@ class SpectralCache:
         if run.step > run.plan.last_forecast(run.step):
             return
         if histories is None:
-            capacity = run.plan.features_kept_at(run.step, self._forecaster.keeps)
+            capacity = run.plan.features_kept_at(run.step, run.forecaster.keeps)
             histories = [
                 FeatureHistory(capacity, _storage_dtype(denoiser, feature)) for feature in features
             ]
@@ -495,7 +516,7 @@ class SpectralCache:
         run.report.stored_bytes = max(run.report.stored_bytes, stored)
 
     def _weighted_sum(self, run: _Run, history: FeatureHistory) -> torch.Tensor:
-        weights = self._forecaster.weights(history.steps, run.step, run.plan.num_steps)
+        weights = run.forecaster.weights(history.steps, run.step, run.plan.num_steps)
         return history.forecast(weights.tolist())
 
 

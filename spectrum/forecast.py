@@ -8,13 +8,15 @@ numbers in float64 stand for the whole fit, and applying them is one weighted su
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import factorial
 from typing import Protocol
 
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 from numpy.typing import NDArray
+
+from spectrum.prior import PRIOR, Prior, flow_levels, share
 
 Weights = NDArray[np.float64]
 
@@ -97,6 +99,44 @@ class Extrapolation:
             weights[k - len(nodes)] = self.damping * np.prod((step - others) / (node - others))
         weights[-1] += 1.0 - self.damping
         return weights
+
+
+@dataclass(frozen=True)
+class Kriging:
+    """Gaussian regression on the two newest computed steps, by the prior of `spectrum.prior`.
+
+    The newest plus a share of the last change: that share follows from the noise levels of the
+    steps, and it fades as the forecast goes far beyond what the last gap can tell. `levels` are
+    the noise levels of all steps; without them a flow's of shift 3 are taken.
+    """
+
+    prior: Prior = PRIOR
+    levels: tuple[float, ...] | None = None
+
+    @property
+    def keeps(self) -> int | None:
+        return 2
+
+    def at(self, levels: tuple[float, ...] | None) -> Kriging:
+        """The same for a run with these noise levels."""
+        return replace(self, levels=levels)
+
+    def weights(self, computed_steps: Sequence[int], step: int, num_steps: int) -> Weights:
+        weights = np.zeros(len(computed_steps))
+        weights[-1] = 1.0
+        if len(computed_steps) > 1:
+            p, a = computed_steps[-2:]
+            weights[-2] = -self._share((p, a), (a, step), num_steps)
+            weights[-1] -= weights[-2]
+        return weights
+
+    def between(self, a: int, b: int, step: int, num_steps: int) -> float:
+        """The share of the change from computed step a to b that has come about at `step`."""
+        return self._share((a, b), (a, step), num_steps)
+
+    def _share(self, known: tuple[int, int], sought: tuple[int, int], num_steps: int) -> float:
+        levels = self.levels or flow_levels(num_steps, 3.0)
+        return share(self.prior.covariance(levels), known, sought)
 
 
 @dataclass(frozen=True)

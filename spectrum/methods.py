@@ -13,8 +13,10 @@ from spectrum.forecast import (
     Extrapolation,
     Forecaster,
     Hold,
+    Kriging,
     TaylorSeer,
 )
+from spectrum.prior import Prior
 from spectrum.schedule import Planner
 
 DEFAULT_METHOD = "spectrum"
@@ -28,21 +30,18 @@ Target = Literal["feature", "output"]
 class Loop:
     """How forecasts of the output are checked and corrected: see `spectrum.closed_loop`.
 
-    `trust` is the share of the trend that must have come true over the last gap for the next one
-    to be extrapolated; at a smaller share the steps are too long for this model, and x₀ is held,
-    as in sampling with fewer steps. `correct_above` is the share from which the last gap is
-    corrected. The first gaps are trusted unseen, but at speedups above `cautious_above`: there
-    nothing is trusted before it has been seen, and then only from `cautious_trust` on.
+    `trust` is the share of the forecast change that must have come true over the last gap for the
+    next one to be forecast; at a smaller share the steps are too long for this model, and x₀ is
+    held, as in sampling with fewer steps. `correct_above` is the share from which the last gap is
+    corrected.
     """
 
-    trust: float = -0.1
+    trust: float = -0.5
     correct_above: float = 0.4
-    cautious_above: float = 6.0
-    cautious_trust: float = 0.2
 
 
 # For forecasters that stand on their own: never overruled, never corrected.
-OPEN = Loop(float("-inf"), correct_above=float("inf"), cautious_above=float("inf"))
+OPEN = Loop(float("-inf"), correct_above=float("inf"))
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,12 @@ class Method:
 
 
 _ALL = (
-    # The denoised sample, half of its trend extrapolated, corrected at each computed step; steps
-    # evenly spaced in noise level. What is measured in the run decides if the trend is trusted.
+    # The denoised sample by Gaussian regression, corrected at each computed step; computed are the
+    # steps that leave the least expected error. What is measured in the run decides on trust.
     Method(
         "spectrum",
-        Extrapolation(order=1, damping=0.5),
-        Planner("level", warmup=1, protect_last=1),
+        Kriging(),
+        Planner("least", warmup=1),
         target="output",
         loop=Loop(),
     ),
@@ -109,11 +108,11 @@ _ALL = (
 METHODS = {method.name: method for method in _ALL}
 
 
-def tuned_method(damping: float, trust: float) -> Method:
+def tuned_method(length: float, trust: float) -> Method:
     """The default method with what calibration found for a model."""
     method = METHODS[DEFAULT_METHOD]
-    loop = replace(method.loop, trust=trust, cautious_above=float("inf"))
-    return replace(method, forecaster=Extrapolation(order=1, damping=damping), loop=loop)
+    loop = replace(method.loop, trust=trust)
+    return replace(method, forecaster=Kriging(Prior(length)), loop=loop)
 
 
 def get_method(name: str, blend: float | None = None) -> Method:

@@ -8,12 +8,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import floor
 from typing import Literal, Protocol
 
-from spectrum.errors import UsageError
+import numpy as np
 
-Family = Literal["window", "even", "level"]
+from spectrum.errors import UsageError
+from spectrum.prior import PRIOR, Prior, expected_miss, flow_levels, gap_errors
+
+Family = Literal["window", "even", "least"]
+
+LONG = 120  # steps; the planning of longer runs is simplified
 
 
 class Schedule(Protocol):
@@ -79,89 +85,105 @@ class EvenSchedule:
 
 
 @dataclass(frozen=True)
-class PowerSchedule:
-    """`count` computed steps, 0 and the last among them, at (N − 1)·(k / (count − 1))^power.
+class LeastError:
+    """The `count` computed steps that leave the least expected error, by dynamic programming.
 
-    A power above 1 is denser at the start, where the denoised sample changes fastest: on the
-    models measured its change over a step falls by a factor of 10 to 100 from start to end.
-    """
-
-    count: int
-    power: float = 1.3
-
-    def computed_steps(self, num_steps: int) -> list[int]:
-        if self.count >= num_steps:
-            return list(range(num_steps))
-        if self.count == 1:
-            return [0]
-        shares = [k / (self.count - 1) for k in range(self.count)]
-        steps = [round((num_steps - 1) * share**self.power) for share in shares]
-        for k in range(1, self.count):  # no step twice
-            steps[k] = max(steps[k], steps[k - 1] + 1)
-        return steps
-
-
-@dataclass(frozen=True)
-class LevelSchedule:
-    """`count` computed steps, evenly spaced in noise level as a flow of shift `shift` passes it.
-
-    `levels` are the noise levels σ / (α + σ) of all steps, falling. Which steps are worth computing
-    follows from them and not from the steps' numbers: schedulers space the same levels differently.
-    Level σ is passed at time 1 − σ / (s − (s − 1) σ). On demo-video (guidance, sampled at shift 3)
-    s = 2.5 was 1.4 to 2.5 dB better than 1.8 at 10 to 20 computed steps; on demo-image (none, 1.6)
-    as good at 10 and 1.3 to 2.2 dB worse at 14 and 20.
+    `levels` are the noise levels σ / (α + σ) of all steps, falling; what is expected of x₀ is the
+    prior's. The errors of all gaps of forecasts are added up, each as it is in the sample at the
+    gap's end. That makes for short gaps at the end, where a step moves the sample far towards x₀,
+    and at the start, where x₀ is undecided, and for long ones between. With one more level than
+    steps the run goes on there, with a computed step (of another denoiser).
     """
 
     count: int
     levels: tuple[float, ...]
-    shift: float = 2.5
+    prior: Prior = PRIOR
 
     def computed_steps(self, num_steps: int) -> list[int]:
         if self.count >= num_steps:
             return list(range(num_steps))
-        if self.count == 1:
-            return [0]
-        s = self.shift
-        times = [1 - level / (s - (s - 1) * level) for level in self.levels[:num_steps]]
-        gap = (times[-1] - times[0]) / (self.count - 1)
-        steps: list[int] = []
-        for k in range(self.count):
-            wanted = times[0] + k * gap
-            nearest = min(range(num_steps), key=lambda n: abs(times[n] - wanted))
-            first = steps[-1] + 1 if steps else 0  # no step twice, and room for those to come
-            steps.append(min(max(nearest, first), num_steps - self.count + k))
-        return steps
+        if num_steps > LONG:
+            return self._stretched(self.levels[:num_steps])
+        return list(_least_error(self.count, self.levels[: num_steps + 1], num_steps, self.prior))
+
+    def _stretched(self, levels: tuple[float, ...]) -> list[int]:
+        """For a long run: as for a shorter one of the same levels, stretched."""
+        num_steps = len(levels)
+        some = [round(n) for n in np.linspace(0, num_steps - 1, LONG)]
+        fewer = min(self.count, LONG // 2)
+        short = replace(self, count=fewer, levels=tuple(levels[n] for n in some))
+        at = [some[n] for n in short.computed_steps(LONG)]
+        steps = np.interp(np.linspace(0, 1, self.count), np.linspace(0, 1, len(at)), at)
+        return _apart([round(step) for step in steps], num_steps)
 
 
-def flow_levels(num_steps: int, shift: float) -> tuple[float, ...]:
-    """Noise levels of a flow whose sigmas fall evenly from 1 before σ' = sσ / (1 + (s − 1)σ)."""
-    times = [1 - step / num_steps for step in range(num_steps)]
-    return tuple(shift * t / (1 + (shift - 1) * t) for t in times)
+@lru_cache(maxsize=64)
+def _least_error(
+    count: int, levels: tuple[float, ...], num_steps: int, prior: Prior
+) -> tuple[int, ...]:
+    end = num_steps
+    # Of the gap from step a to b, with p computed before a; p = num_steps for none.  # [a, b, p]
+    errors = np.full((num_steps, num_steps + 1, num_steps + 1), np.inf)
+    for a in range(num_steps):
+        found = gap_errors(prior, levels, a).T[: num_steps - a]
+        errors[a, a + 1 :, :a], errors[a, a + 1 :, -1] = found[:, :-1], found[:, -1]
+    sums = np.full((num_steps, num_steps + 1), np.inf)  # the least error up to a, after p  # [a, p]
+    sums[0, -1] = 0.0
+    befores = []
+    for _ in range(count):
+        totals = sums[:, None] + errors
+        befores.append(totals.argmin(-1))  # [a, b]
+        least = np.take_along_axis(totals, befores[-1][..., None], -1)[..., 0]
+        sums = np.hstack([least[:, :-1].T, np.full((num_steps, 1), np.inf)])
+    steps = [int(least[:, end].argmin())]
+    for before in reversed(befores[1:]):
+        steps.append(int(before[steps[-1], end]))
+        end = steps[-2]
+    return tuple(reversed(steps))
+
+
+def _apart(steps: list[int], num_steps: int) -> list[int]:
+    """The steps moved so that none comes twice."""
+    apart: list[int] = []
+    for k, step in enumerate(steps):
+        first = apart[-1] + 1 if apart else 0
+        apart.append(min(max(step, first), num_steps - len(steps) + k))
+    return apart
 
 
 @dataclass(frozen=True)
 class AdaptiveSchedule:
-    """As few computed steps as keep the forecast's error near `tolerance`.
+    """As few computed steps as keep the sample's error after each gap of forecasts at `tolerance`.
 
-    The error that is measured at a computed step, ‖forecast − computed‖ / ‖computed‖, decides how
-    far away the next is, as in ODE solvers with step size control: with an error that grows like
-    gap^1.5 (between holding, 1, and a straight line, 2) the gap is scaled by
-    (tolerance / error)^(1 / 1.5), by 2 at the most. Steps 0, 1 and the last are computed always.
+    The error is relative to ‖x₀‖. How it grows with the gap is the prior's to say, and its size is
+    measured: at a computed step ‖forecast − x₀‖ / ‖x₀‖, over what the prior expected of it, is the
+    scale of what it expects of the next gap. Steps 0, 1 and the last are always computed, and a gap
+    is at most twice the one before and one more, as the scale may change.
     """
 
     tolerance: float
-    order: float = 1.5
+    levels: tuple[float, ...] | None = None
+    prior: Prior = PRIOR
+
+    def at(self, levels: tuple[float, ...] | None, prior: Prior) -> AdaptiveSchedule:
+        """The same for a run with these noise levels."""
+        return replace(self, levels=levels, prior=prior)
 
     def computed_steps(self, num_steps: int) -> list[int]:
         """Those that are computed whatever is measured."""
         return sorted({0, min(1, num_steps - 1), num_steps - 1})
 
-    def next_step(self, step: int, gap: int, error: float | None) -> int:
-        """The next computed step, after `step` was computed `gap` steps after the one before."""
-        if error is None:
-            return step + max(1, gap)
-        scale = (self.tolerance / max(error, 1e-9)) ** (1 / self.order)
-        return step + max(1, int(gap * min(scale, 2.0)))
+    def next_step(self, computed: Sequence[int], error: float | None, num_steps: int) -> int:
+        """The next computed step, after those; `error` was measured at the last of them."""
+        last = computed[-1]
+        if error is None or len(computed) < 2:
+            return last + 1
+        levels = self.levels or flow_levels(num_steps, 3.0)
+        before, gap = computed[-2], last - computed[-2]
+        expected = expected_miss(self.prior.covariance(levels), computed[-3:])
+        errors = gap_errors(self.prior, levels, last)[before] ** 0.5 * error / expected
+        within = errors[: 2 * gap + 1] <= self.tolerance
+        return last + (len(within) if within.all() else max(1, int(within.argmin())))
 
 
 @dataclass(frozen=True)
@@ -226,8 +248,8 @@ class Planner:
     """Turns "this many steps, this speedup" into a plan, within one family of schedules.
 
     In the published "window" family α is solved for; the "even" family spends the budget on evenly
-    spaced steps. Both compute the first `warmup` and the last `protect_last` steps. The "level"
-    family spaces them by noise level; where less than one step in six is computed it is even.
+    spaced steps. Both compute the first `warmup` and the last `protect_last` steps. The "least"
+    family puts the steps where the least error is to be expected, two of them at least.
     """
 
     family: Family = "window"
@@ -241,14 +263,15 @@ class Planner:
         speedup: float,
         handover: int = 0,
         levels: tuple[float, ...] | None = None,
+        prior: Prior = PRIOR,
     ) -> Plan:
         """Compute at most ⌊num_steps / speedup⌋ steps, so that `speedup` is reached or passed.
 
         At step `handover`, if it is not 0, a second denoiser takes over (Wan2.2): each of the two
         has computed steps in proportion to its own, and a warm-up. `levels` are the noise levels of
-        the steps, which the "level" family needs (a flow of shift 3 if not given). Raises
-        UsageError for a speedup below 1, or one that the run is too short for; it names the largest
-        possible.
+        the steps, which the "least" family needs (a flow of shift 3 if not given), as it does the
+        `prior`. Raises UsageError for a speedup below 1, or one that the run is too short for; it
+        names the largest possible.
         """
         if num_steps < 1:
             raise UsageError(f"a run needs at least 1 step, not {num_steps}")
@@ -267,13 +290,15 @@ class Planner:
                 f" {self.largest_speedup(num_steps, handover):g}"
             )
         if len(parts) == 1:
-            return make_plan(self._schedule(num_steps, budget, levels), num_steps)
+            return make_plan(self._schedule(num_steps, budget, levels, prior), num_steps)
         first = round(budget * handover / num_steps)
         first = min(max(first, fewest[0], budget - (num_steps - handover)), budget - fewest[1])
         first = min(first, handover)
         (early, _), (late, rest) = parts
-        steps = early._schedule(handover, first, levels[:handover]).computed_steps(handover)
-        after = late._schedule(rest, budget - first, levels[handover:]).computed_steps(rest)
+        steps = early._schedule(handover, first, levels[: handover + 1], prior).computed_steps(
+            handover
+        )
+        after = late._schedule(rest, budget - first, levels[handover:], prior).computed_steps(rest)
         explicit = ExplicitSchedule((*steps, *(handover + step for step in after)))
         return make_plan(explicit, num_steps, handover)
 
@@ -291,12 +316,14 @@ class Planner:
         late = replace(self, warmup=max(1, self.warmup - share))
         return [(early, handover), (late, num_steps - handover)]
 
-    def _schedule(self, num_steps: int, budget: int, levels: tuple[float, ...]) -> Schedule:
+    def _schedule(
+        self, num_steps: int, budget: int, levels: tuple[float, ...], prior: Prior
+    ) -> Schedule:
         """The member of the family that spends the budget."""
         if budget >= num_steps:
             return ExplicitSchedule(tuple(range(num_steps)))
-        if self.family == "level" and 6 * budget >= num_steps:
-            return LevelSchedule(budget, levels)
+        if self.family == "least":
+            return LeastError(budget, levels, prior)
         if self.family != "window":
             return EvenSchedule(budget, self.warmup, self.protect_last)
         dense = WindowSchedule(self.warmup, self.window, 0.0, self.protect_last)
@@ -305,6 +332,8 @@ class Planner:
         return _solve_alpha(dense, num_steps, budget)
 
     def _fewest(self, num_steps: int) -> int:
+        if self.family == "least":
+            return min(2, num_steps)
         if self.family != "window":
             return min(max(1, self.warmup) + self.protect_last, num_steps)
         sparse = WindowSchedule(self.warmup, self.window, float(num_steps), self.protect_last)

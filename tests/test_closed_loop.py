@@ -1,5 +1,6 @@
 """Forecasts of the denoised sample: what the schedulers are given, and the way back."""
 
+from bisect import bisect_right
 from inspect import signature
 
 import numpy as np
@@ -16,9 +17,10 @@ from diffusers import (
 
 from spectrum import SpectralCache
 from spectrum.closed_loop import Trajectory
-from spectrum.forecast import Extrapolation, Hold
+from spectrum.forecast import Extrapolation, Hold, Kriging
 from spectrum.methods import OPEN, Loop, Method
-from spectrum.samplers import denoised_coefficients
+from spectrum.prior import flow_levels
+from spectrum.samplers import denoised_coefficients, noise_levels
 from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, Planner, make_plan
 
 STEPS = 12
@@ -137,19 +139,21 @@ def test_holding_the_denoised_sample_is_sampling_with_fewer_steps(flux):
     assert torch.allclose(held, few, atol=1e-4 * float(few.abs().max()))
 
 
-def way(scheduler, loop, computed):
-    """The samples at the computed steps of a model whose x₀ moves evenly with the step."""
+def way(scheduler, loop, computed, forecaster=None):
+    """The samples at the computed steps of a model whose x₀ moves from one of COMPUTED to the next
+    as regression expects it to."""
     scheduler.set_timesteps(STEPS)
+    expected = Kriging().at(noise_levels(scheduler))
     kind = type(scheduler)
     scheduler.__class__ = type(kind.__name__, (kind,), {})  # as the cache does
     plan = make_plan(ExplicitSchedule(computed), STEPS)
-    trajectory = Trajectory(Extrapolation(order=1, damping=0.5), loop, plan)
+    trajectory = Trajectory(forecaster or expected, loop, plan)
     sample, at_computed = torch.ones(1, 4), {}
     for index, timestep in enumerate(scheduler.timesteps):
         call = signature(kind.step).bind(scheduler, torch.zeros(1, 4), timestep, sample)
         if index in computed:
             a, b = denoised_coefficients(scheduler, timestep)
-            denoised = torch.full((1, 4), 0.1 * index)
+            denoised = torch.full((1, 4), x0_at(expected, index))
             call.arguments["model_output"] = (denoised - a * sample) / b
             trajectory.compute(scheduler, index, call)
             at_computed[index] = call.arguments["sample"]
@@ -159,40 +163,156 @@ def way(scheduler, loop, computed):
     return at_computed
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: FlowMatchEulerDiscreteScheduler(shift=3.0),
-        lambda: UniPCMultistepScheduler(**FLOW, flow_shift=3.0),
-        lambda: DPMSolverMultistepScheduler(**FLOW, flow_shift=3.0),
-        lambda: DDIMScheduler(clip_sample=False),
-        EulerDiscreteScheduler,
-    ],
-)
-def test_the_corrector_takes_the_steps_again_along_a_straight_line(build):
-    """So where x₀ does move evenly the sample is what it would be with every step computed; with
-    a multistep solver, too, whose memory is rewound."""
+COMPUTED, X0 = (0, 4, 8, 11), (0.2, -0.7, 1.1, 0.4)
+
+
+def x0_at(expected, step):
+    k = min(bisect_right(COMPUTED, step), len(COMPUTED) - 1)
+    share = expected.between(COMPUTED[k - 1], COMPUTED[k], step, STEPS)
+    return X0[k - 1] + share * (X0[k] - X0[k - 1])
+
+
+SCHEDULERS = [
+    lambda: FlowMatchEulerDiscreteScheduler(shift=3.0),
+    lambda: UniPCMultistepScheduler(**FLOW, flow_shift=3.0),
+    lambda: DPMSolverMultistepScheduler(**FLOW, flow_shift=3.0),
+    lambda: DDIMScheduler(clip_sample=False),
+    EulerDiscreteScheduler,
+]
+
+
+@pytest.mark.parametrize("build", SCHEDULERS)
+def test_the_corrector_takes_the_steps_again_as_regression_expects_them(build):
+    """So where x₀ does move like that the sample is what it would be with every step computed;
+    with a multistep solver, too, whose memory is rewound."""
     exact = way(build(), OPEN, tuple(range(STEPS)))
-    corrected = way(build(), Loop(correct_above=float("-inf")), (0, 4, 8, 11))
-    uncorrected = way(build(), OPEN, (0, 4, 8, 11))
+    corrected = way(build(), Loop(float("-inf"), correct_above=float("-inf")), COMPUTED)
+    uncorrected = way(build(), OPEN, COMPUTED)
     scale = float(torch.stack(list(exact.values())).abs().max())
-    for step in (4, 8, 11):
+    for step in COMPUTED[1:]:
         assert torch.allclose(corrected[step], exact[step], atol=1e-4 * scale)
         assert not torch.allclose(uncorrected[step], exact[step], atol=1e-3 * scale)
 
 
-def test_a_trend_that_does_not_come_true_is_not_trusted(flux):
-    with SpectralCache(flux, schedule=SOME, method="spectrum") as cache:
+def test_only_what_regression_forecast_is_corrected():
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    always, line = Loop(float("-inf"), correct_above=float("-inf")), Extrapolation(1)
+    left = way(scheduler, always, COMPUTED, line)
+    alone = way(FlowMatchEulerDiscreteScheduler(shift=3.0), OPEN, COMPUTED, line)
+    assert all(torch.equal(left[step], alone[step]) for step in COMPUTED)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_a_gap_is_corrected_from_its_share_on(share):
+    """Of the first gap nothing was forecast; of the second 0.4 of the forecast change is to have
+    come true."""
+    levels = flow_levels(STEPS, 3.0)
+    expected = Kriging().at(levels)
+    told = expected.weights([0, 4], 8, STEPS)
+    values = [0.2, -0.7]
+    forecast = float(told @ values)
+    values.append(values[1] + share * (forecast - values[1]))
+
+    def run(loop):
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+        scheduler.set_timesteps(STEPS)
+        trajectory = Trajectory(expected, loop, make_plan(ExplicitSchedule((0, 4, 8, 11)), STEPS))
+        kind = type(scheduler)
+        scheduler.__class__ = type(kind.__name__, (kind,), {})
+        sample, moved, trends = torch.ones(1, 4), [], []
+        for index, timestep in enumerate(scheduler.timesteps[:9]):
+            call = signature(kind.step).bind(scheduler, torch.zeros(1, 4), timestep, sample)
+            if index in (0, 4, 8):
+                a, b = denoised_coefficients(scheduler, timestep)
+                x0 = torch.full((1, 4), values[index // 4])
+                call.arguments["model_output"] = (x0 - a * sample) / b
+                trends.append(trajectory.compute(scheduler, index, call).trend)
+                moved.append(not torch.equal(call.arguments["sample"], sample))
+            else:
+                assert trajectory.forecast(scheduler, index, call)
+            sample = kind.step(*call.args, **call.kwargs).prev_sample
+        return moved, trends, trajectory.trusted
+
+    moved, trends, trusted = run(Loop())
+    assert trends[:2] == [None, None]
+    assert trends[2] == pytest.approx(share, abs=1e-4)
+    assert moved == [False, False, share > 0.4]
+    assert trusted
+    assert run(Loop(trust=0.4))[2] == (share > 0.4)
+    assert run(Loop(trust=0.6, correct_above=0.1))[::2] == ([False, False, False], False)
+
+
+@pytest.mark.parametrize("pair", [(0, 1), (3, 4)])
+def test_a_trend_that_does_not_come_true_is_not_trusted(flux, pair):
+    """The first that can be forecast is trusted unseen: here there is nothing to forecast then."""
+    some = ExplicitSchedule((*{0, *pair}, pair[1] + 1, 7, 11))
+    with SpectralCache(flux, schedule=some, method="spectrum") as cache:
         trusting = sample(flux)
-    assert [s.index for s in cache.report.steps if s.trend is not None] == [7, 11]
-    never = Loop(trust=float("inf"), cautious_above=0.0, cautious_trust=float("inf"))
-    method = Method("never", Extrapolation(1, 0.5), Planner("level"), "output", never)
-    with SpectralCache(flux, schedule=SOME, method=method):
+    computed = cache.report.computed_steps
+    assert [s.index for s in cache.report.steps if s.trend is not None] == computed[2:]
+    method = Method("never", Kriging(), Planner("least"), "output", Loop(trust=float("inf")))
+    with SpectralCache(flux, schedule=some, method=method):
         distrusting = sample(flux)
-    with SpectralCache(flux, schedule=SOME, forecaster=Hold(), method="hold", target="output"):
+    with SpectralCache(flux, schedule=some, method="hold", target="output"):
         held = sample(flux)
     assert torch.equal(distrusting, held)
     assert not torch.equal(trusting, held)
+
+
+def test_the_first_trend_is_trusted_unseen(flux):
+    method = Method("never", Kriging(), Planner("least"), "output", Loop(trust=float("inf")))
+    with SpectralCache(flux, schedule=SOME, method=method):
+        distrusting = sample(flux)
+    with SpectralCache(flux, schedule=SOME, method="hold", target="output"):
+        held = sample(flux)
+    assert not torch.equal(distrusting, held)
+
+
+# -- watching ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [{"speedup": 1}, {"schedule": SOME}, {"speedup": 3}])
+def test_an_observer_sees_x0_at_every_computed_step(flux, how):
+    """As Euler's formula has it: x − σ v, of what the model was given and gave."""
+    seen, expected, given = {}, [], []
+
+    def observe(step, denoised):
+        assert step not in seen
+        seen[step] = denoised.clone()
+
+    def record(module, args, kwargs, output):
+        given.append((kwargs["hidden_states"].clone(), output[0].clone()))
+
+    handle = flux.transformer.register_forward_hook(record, with_kwargs=True)
+    with SpectralCache(flux, method="spectrum", observe=observe, **how) as cache:
+        latents = sample(flux)
+    handle.remove()
+    computed = cache.report.computed_steps
+    assert list(seen) == computed == sorted(computed)
+    assert len(given) == len(computed)
+    sigmas = flux.scheduler.sigmas
+    for step, (x, velocity) in zip(computed, given, strict=True):
+        expected.append(x - sigmas[step] * velocity)
+        assert seen[step].dtype == torch.float32
+        assert torch.allclose(seen[step], expected[-1], atol=1e-5)
+    if len(computed) == STEPS:  # the last step goes to x₀ itself
+        assert torch.allclose(seen[STEPS - 1], latents, atol=1e-5)
+        assert torch.equal(latents, sample(flux))
+    else:
+        assert 3 <= len(computed) <= 4
+
+
+def test_an_observer_sees_nothing_where_x0_is_not_known(flux, monkeypatch):
+    seen = []
+    with SpectralCache(flux, schedule=SOME, target="feature", observe=lambda *_: seen.append(1)):
+        sample(flux)
+    noisy = FlowMatchEulerDiscreteScheduler.from_config(
+        flux.scheduler.config, stochastic_sampling=True
+    )
+    monkeypatch.setattr(flux, "scheduler", noisy)
+    with SpectralCache(flux, speedup=1, observe=lambda *_: seen.append(1)):
+        sample(flux)
+    assert not seen
 
 
 def test_a_forecast_that_is_not_finite_is_computed_instead(flux):
@@ -207,12 +327,17 @@ def test_a_forecast_that_is_not_finite_is_computed_instead(flux):
     assert cache.report.notes == ["step 5: computed, as its forecast was not finite"]
 
 
-@pytest.mark.parametrize("tolerance", [0.5, 0.02])
-def test_an_adaptive_schedule_computes_more_for_less_error(flux, tolerance):
-    with SpectralCache(flux, schedule=AdaptiveSchedule(tolerance)) as cache:
-        sample(flux, steps=24)
-    report = cache.report
-    assert {0, 1, 23} <= set(report.computed_steps)
-    assert list(report.planned_steps) == report.computed_steps
-    count = len(report.computed_steps)
-    assert count < 16 if tolerance == 0.5 else count > 12
+def test_an_adaptive_schedule_computes_more_for_less_error(flux):
+    plain, counts, errors = sample(flux, steps=24), [], []
+    for tolerance in (0.5, 0.01, 0.001):
+        with SpectralCache(flux, schedule=AdaptiveSchedule(tolerance)) as cache:
+            fast = sample(flux, steps=24)
+        report = cache.report
+        assert {0, 1, 23} <= set(report.computed_steps)
+        assert list(report.planned_steps) == report.computed_steps
+        counts.append(len(report.computed_steps))
+        errors.append(float((fast - plain).norm() / plain.norm()))
+    assert counts[0] < 8
+    assert counts[0] < counts[1] < counts[2]
+    assert counts[2] > 12
+    assert errors[0] > errors[1] > errors[2]

@@ -4,7 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spectrum.forecast import AffineRidge, ChebyshevRidge, Extrapolation, Hold, TaylorSeer
+from spectrum.forecast import (
+    AffineRidge,
+    ChebyshevRidge,
+    Extrapolation,
+    Hold,
+    Kriging,
+    TaylorSeer,
+)
+from spectrum.prior import Prior, flow_levels, share
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "published_method.json").read_text())
 CASES = GOLDEN["forecast_cases"]
@@ -12,6 +20,7 @@ STEPS = [0, 1, 2, 3, 4, 6, 11, 19, 30]
 ALL = [
     ChebyshevRidge(), AffineRidge(), Hold(), Extrapolation(), Extrapolation(2),
     Extrapolation(1, damping=0.5), TaylorSeer(1), TaylorSeer(2),
+    Kriging(), Kriging(Prior(0.3, 0.75)), Kriging(levels=flow_levels(50, 12.0)),
 ]  # fmt: skip
 
 
@@ -90,3 +99,55 @@ def test_the_time_axis_is_the_runs_own_unless_fixed():
     np.testing.assert_allclose(ChebyshevRidge().weights([0, 1, 2], 3, 50), scaled)
     fixed = ChebyshevRidge(axis=50)
     np.testing.assert_array_equal(fixed.weights([0, 2, 4], 6, 100), fixed.weights([0, 2, 4], 6, 50))
+
+
+KRIGING = [Kriging(), Kriging(Prior(0.3, 1.25)), Kriging(Prior(4.0)).at(flow_levels(50, 12.0))]
+
+
+@pytest.mark.parametrize("forecaster", KRIGING, ids=repr)
+def test_kriging_holds_one_feature_and_keeps_the_newest_where_it_is(forecaster):
+    assert forecaster.weights([4], 9, 50).tolist() == [1.0]
+    for count in range(2, len(STEPS) + 1):
+        newest = forecaster.weights(STEPS[:count], STEPS[count - 1], 50)
+        np.testing.assert_allclose(newest, [0.0] * (count - 1) + [1.0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("forecaster", KRIGING, ids=repr)
+@pytest.mark.parametrize(("before", "last"), [(0, 3), (3, 4), (10, 20), (40, 44)])
+def test_krigings_share_grows_with_distance_and_stays_bounded(forecaster, before, last):
+    """Velocity fades by exp(−distance / length), and so much is known of it by the last gap."""
+    shares = [-forecaster.weights([before, last], step, 50)[0] for step in range(last, 50)]
+    assert (np.diff(shares) > 0).all()
+    level = np.array(forecaster.levels or flow_levels(50, 3.0))
+    level[0] = min(level[0], 1 / (1 + (1 / level[1] - 1) * np.exp(-2)))
+    at = np.log(1 / level - 1)
+    length = forecaster.prior.length
+    known = 1 - np.exp(-(at[last] - at[before]) / length)
+    most = (1 - np.exp(-(at[last:] - at[last]) / length)) / known
+    assert (np.array(shares) <= most * 1.01 + 1e-12).all()
+
+
+@pytest.mark.parametrize("forecaster", KRIGING, ids=repr)
+@pytest.mark.parametrize(("a", "b"), [(0, 1), (0, 7), (20, 31), (44, 49)])
+def test_between_two_computed_steps_the_change_comes_about_by_and_by(forecaster, a, b):
+    shares = [forecaster.between(a, b, step, 50) for step in range(a, b + 1)]
+    assert shares[0] == pytest.approx(0, abs=1e-12)
+    assert shares[-1] == pytest.approx(1, abs=1e-12)
+    assert (np.diff(shares) > 0).all()
+
+
+def test_kriging_takes_the_levels_of_its_run():
+    steps, own = [0, 4, 9], flow_levels(50, 3.0)
+    usual = Kriging().weights(steps, 15, 50)
+    np.testing.assert_array_equal(Kriging().at(own).weights(steps, 15, 50), usual)
+    np.testing.assert_array_equal(Kriging().at(own).at(None).weights(steps, 15, 50), usual)
+    other = Kriging().at(flow_levels(50, 12.0)).weights(steps, 15, 50)
+    covariance = Kriging().prior.covariance(flow_levels(50, 12.0))
+    assert other[1] == -share(covariance, (4, 9), (9, 15)) != pytest.approx(usual[1], rel=0.02)
+    assert other.tolist() == [0.0, other[1], 1 - other[1]]
+    longer = Kriging(Prior(4.0)).weights(steps, 15, 50)
+    assert longer[1] < usual[1]  # the velocity stays alike for longer: more of the last change
+    # the same levels, passed in half the steps
+    np.testing.assert_allclose(
+        Kriging().weights([2, 8], 14, 24), Kriging().weights([4, 16], 28, 48), rtol=2e-3
+    )

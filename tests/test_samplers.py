@@ -17,9 +17,11 @@ from diffusers import (
 from tiny_images import CASES
 
 from spectrum import SpectralCache
-from spectrum.forecast import Hold
-from spectrum.samplers import is_stochastic
-from spectrum.schedule import ExplicitSchedule
+from spectrum.closed_loop import Trajectory
+from spectrum.forecast import Hold, Kriging
+from spectrum.prior import NOISE_PRIOR, PRIOR
+from spectrum.samplers import is_stochastic, noise_levels, predicts_noise
+from spectrum.schedule import ExplicitSchedule, LeastError
 
 FeatureCache = functools.partial(SpectralCache, target="feature")
 STEPS = 8
@@ -75,6 +77,36 @@ def test_steps_are_those_of_the_solver(name, pipes):
     assert not torch.equal(fast, plain)
     assert not cache.report.notes
     assert torch.equal(sample(pipe, call), plain)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_plan_and_forecasts_follow_the_schedulers_levels(name, pipes, monkeypatch):
+    model, kind, settings, _ = SAMPLERS[name]
+    pipe, call = pipes[model], CASES[model].call
+    pipe.scheduler = kind.from_config(pipe.scheduler.config, **settings)
+    assert predicts_noise(pipe.scheduler) == (model == "sdxl")
+    seen, forecasters, forecast = [], [], Trajectory.forecast
+
+    def recording(self, *args):
+        forecasters.append(self.forecaster)
+        return forecast(self, *args)
+
+    monkeypatch.setattr(Trajectory, "forecast", recording)
+    with SpectralCache(pipe, speedup=2, observe=lambda step, _: seen.append(step)) as cache:
+        assert torch.isfinite(sample(pipe, call)).all()
+    levels = noise_levels(pipe.scheduler)
+    assert len(levels) == STEPS
+    assert set(forecasters) == {Kriging(levels=levels)}
+    prior = NOISE_PRIOR if model == "sdxl" else PRIOR
+    planned = LeastError(4, levels, prior).computed_steps(STEPS)
+    assert cache.report.computed_steps == planned
+    assert seen == planned  # once a step, with solvers of two stages too
+
+
+def test_v_prediction_is_no_noise():
+    assert not predicts_noise(EulerDiscreteScheduler(prediction_type="v_prediction"))
+    assert predicts_noise(EulerDiscreteScheduler())
+    assert not predicts_noise(FlowMatchEulerDiscreteScheduler())
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,18 @@
-from itertools import pairwise
+from itertools import combinations, pairwise
 
+import numpy as np
 import pytest
 from test_forecast import GOLDEN
 
 from spectrum.errors import UsageError
+from spectrum.prior import NOISE_PRIOR, PRIOR, Prior, expected_miss, flow_levels, gap_errors
 from spectrum.schedule import (
     AdaptiveSchedule,
     EvenSchedule,
     ExplicitSchedule,
-    LevelSchedule,
+    LeastError,
     Planner,
     WindowSchedule,
-    flow_levels,
     make_plan,
 )
 
@@ -47,8 +48,22 @@ def test_a_plan_reaches_the_speedup_or_names_the_largest(family, protect_last):
             assert set(range(max(0, num_steps - protect_last), num_steps)) <= set(steps)
 
 
+def test_a_plan_of_least_error_spends_the_budget_or_names_the_largest_speedup():
+    planner = Planner("least", warmup=1)
+    for num_steps in (1, 2, 3, 7, 12, 25):
+        for budget in range(1, num_steps + 1):
+            if budget == 1 < num_steps:
+                with pytest.raises(UsageError, match=f"largest speedup .* is {num_steps / 2:g}$"):
+                    planner.plan(num_steps, num_steps)
+                continue
+            steps = planner.plan(num_steps, num_steps / budget).computed_steps
+            assert len(steps) == budget
+            assert steps[0] == 0
+            assert list(steps) == sorted(set(steps))
+
+
 def test_fifty_steps_at_four_and_a_half_compute_eleven():
-    for planner in (Planner(), Planner("even")):
+    for planner in (Planner(), Planner("even"), Planner("least")):
         assert len(planner.plan(50, 4.5).computed_steps) == 11
 
 
@@ -78,39 +93,120 @@ def test_an_explicit_schedule_is_checked():
         make_plan(ExplicitSchedule((0, 10)), 10)
 
 
-@pytest.mark.parametrize("count", [2, 3, 10, 30, 49, 50, 60])
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 30, 49, 50, 60])
 @pytest.mark.parametrize("shift", [0.5, 1.0, 3.0, 12.0])
-def test_steps_by_noise_level(count, shift):
-    steps = LevelSchedule(count, flow_levels(50, shift)).computed_steps(50)
+@pytest.mark.parametrize("prior", [PRIOR, NOISE_PRIOR])
+def test_least_error_spends_its_count(count, shift, prior):
+    steps = LeastError(count, flow_levels(50, shift), prior).computed_steps(50)
     assert len(steps) == min(count, 50) == len(set(steps))
     assert steps == sorted(steps)
-    assert (steps[0], steps[-1]) == (0, 49)
+    assert steps[0] == 0
+    assert steps[-1] < 50
 
 
-def test_steps_by_noise_level_do_not_depend_on_how_the_scheduler_spaces_them():
-    even = LevelSchedule(8, flow_levels(50, 2.5)).computed_steps(50)
-    assert even == [0, 7, 14, 21, 28, 35, 42, 49]
-    levels = flow_levels(50, 2.5)
-    for shift in (1.0, 4.0):
-        other = flow_levels(50, shift)
-        steps = LevelSchedule(8, other).computed_steps(50)
-        # the ends differ: so much noise is left at the last step but one
-        assert all(abs(other[a] - levels[b]) < 0.05 for a, b in zip(steps, even, strict=True))
+def expected_error(prior, levels, steps):
+    """The sum over gaps, each with the computed step before it."""
+    total, before = 0.0, None
+    for a, b in pairwise([*steps, len(levels)]):
+        row = a if before is None else before
+        total += gap_errors(prior, levels, a)[row, b - a - 1]
+        before = a
+    return total
+
+
+@pytest.mark.parametrize("prior", [PRIOR, NOISE_PRIOR, Prior(0.3, 0.75), Prior(4.0, early=0.25)])
+@pytest.mark.parametrize(
+    "levels", [flow_levels(9, 3.0), flow_levels(9, 0.7), tuple(np.linspace(0.95, 0.02, 9) ** 2)]
+)
+def test_least_error_leaves_the_least_of_all_choices(prior, levels):
+    least = []
+    for count in range(1, 9):
+        errors = {
+            (0, *rest): expected_error(prior, levels, (0, *rest))
+            for rest in combinations(range(1, 9), count - 1)
+        }
+        found = tuple(LeastError(count, levels, prior).computed_steps(9))
+        assert errors[found] == pytest.approx(min(errors.values()), rel=1e-9)
+        least.append(errors[found])
+    assert (np.diff(least) < 0).all()  # every step more helps
+
+
+def test_least_error_is_dense_at_both_ends():
+    steps = LeastError(10, flow_levels(50, 3.0)).computed_steps(50)
+    gaps = np.diff([*steps, 50])
+    assert gaps[0] < gaps[1] < gaps[2]
+    assert (np.diff(gaps[-5:]) < 0).all()
+    assert gaps[-1] < gaps[0]
+    assert min(gaps[2:5]) > 2 * gaps[0]
+    assert gaps.max() <= 10
+
+
+def test_where_noise_is_predicted_more_steps_come_early():
+    for shift in (1.0, 3.0, 12.0):
+        levels = flow_levels(50, shift)
+        usual = LeastError(10, levels).computed_steps(50)
+        noise = LeastError(10, levels, NOISE_PRIOR).computed_steps(50)
+        assert all(a <= b for a, b in zip(noise, usual, strict=True))
+        assert sum(noise) < sum(usual)
+        assert sum(step < 8 for step in noise) > sum(step < 8 for step in usual)
+
+
+@pytest.mark.parametrize("count", [2, 10, 600, 999, 1000])
+def test_least_error_of_a_long_run(count):
+    steps = LeastError(count, flow_levels(1000, 3.0)).computed_steps(1000)
+    assert len(steps) == count == len(set(steps))
+    assert steps == sorted(steps)
+    assert (steps[0], steps[-1] < 1000) == (0, True)
+    if count == 10:  # about as for a shorter one
+        short = LeastError(10, flow_levels(100, 3.0)).computed_steps(100)
+        assert all(abs(a - 10 * b) <= 30 for a, b in zip(steps, short, strict=True))
+
+
+def test_the_planner_hands_levels_and_prior_on():
+    planner, levels = Planner("least", warmup=1), flow_levels(50, 12.0)
+    plan = planner.plan(50, 5, levels=levels, prior=NOISE_PRIOR)
+    assert plan.schedule == LeastError(10, levels, NOISE_PRIOR)
+    assert plan.computed_steps == tuple(plan.schedule.computed_steps(50))
+    assert planner.plan(50, 5).schedule == LeastError(10, flow_levels(50, 3.0))
+    assert len(planner.plan(50, 25).computed_steps) == 2
+    with pytest.raises(UsageError, match=r"at least 2 are needed.* is 25$"):
+        planner.plan(50, 26)
+    both = planner.plan(50, 5, 20, levels, NOISE_PRIOR).computed_steps
+    early = LeastError(4, levels[:21], NOISE_PRIOR).computed_steps(20)
+    late = LeastError(6, levels[20:], NOISE_PRIOR).computed_steps(30)
+    assert both == (*early, *(20 + step for step in late))
 
 
 def test_adaptive_gaps_follow_the_error():
     schedule = AdaptiveSchedule(0.1)
     assert schedule.computed_steps(50) == [0, 1, 49]
-    assert schedule.next_step(1, 1, None) == 2
-    assert schedule.next_step(10, 4, 0.1) == 14
-    assert schedule.next_step(10, 4, 0.01) == 18  # twice the gap at the most
-    assert schedule.next_step(10, 4, 0.8) == 11
-    assert schedule.next_step(10, 1, 9.0) == 11
+    assert schedule.computed_steps(1) == [0]
+    assert schedule.next_step([0], None, 50) == 1
+    assert schedule.next_step([0, 1], None, 50) == 2
+    assert schedule.next_step([0, 1, 6, 10], 1e-6, 50) == 19  # twice the gap and one at the most
+    assert schedule.next_step([0, 1, 6, 10], 1e6, 50) == 11
+    errors = np.geomspace(1e-3, 10, 40)
+    gaps = [schedule.next_step([0, 1, 6, 10], error, 50) - 10 for error in errors]
+    assert gaps == sorted(gaps, reverse=True)
+    assert len(set(gaps)) > 5
+    looser = [AdaptiveSchedule(0.2).next_step([0, 1, 6, 10], 2 * e, 50) - 10 for e in errors]
+    assert looser == gaps
+
+
+@pytest.mark.parametrize("prior", [PRIOR, NOISE_PRIOR])
+@pytest.mark.parametrize("error", [0.02, 0.1, 0.3])
+def test_adaptive_gaps_are_the_longest_within_the_tolerance(prior, error):
+    levels, computed = flow_levels(50, 12.0), [0, 1, 8, 20]
+    chosen = AdaptiveSchedule(0.05).at(levels, prior).next_step(computed, error, 50)
+    scale = error / expected_miss(prior.covariance(levels), (1, 8, 20))
+    expected = scale * gap_errors(prior, levels, 20)[8] ** 0.5  # ends at 21, 22, ...
+    last = max(end for end in range(21, 46) if end == 21 or (expected[: end - 20] <= 0.05).all())
+    assert chosen == last
 
 
 @pytest.mark.parametrize("handover", [5, 13, 26, 37])
 @pytest.mark.parametrize(
-    "planner", [Planner(), Planner("even", 1, protect_last=1), Planner("level")]
+    "planner", [Planner(), Planner("even", 1, protect_last=1), Planner("least")]
 )
 def test_two_denoisers_share_the_computed_steps(planner, handover):
     plan = planner.plan(40, 2.5, handover)

@@ -1,0 +1,134 @@
+"""What is taken for granted of the denoised sample's way, before any of it is computed.
+
+As the noise falls, the model's x₀ settles. On the models that we measured (FLUX, Wan, SD3 and U-Net
+classes, with guidance and without, flows and ε-prediction) its speed in λ = log(α/σ) is in
+proportion to the noise level σ/(α + σ), within a factor of 2 or 3 from λ = −5 to 2, and how it
+moves at one λ tells how it moves within about 1 of it. So its velocity dx₀/dλ is taken to be the
+noise level times an Ornstein-Uhlenbeck process in λ. The rest follows by Gaussian regression:
+forecasts and corrections are conditional means, and the steps to compute are those that leave the
+least expected error (`spectrum.schedule.LeastError`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# The first step's λ is −∞ where a flow begins with pure noise; this far before the second is enough
+# for it to say little of what comes (1 to 4 measured alike).
+_START = 2.0
+_POINTS = 1000  # of the quadrature over λ, at least one a step
+
+
+@dataclass(frozen=True)
+class Prior:
+    """How x₀ is expected to move.
+
+    `length` is how far its velocity stays alike, in λ; its speed goes with the noise level to the
+    `power`. `early` says how much more an error matters the earlier it is made: it counts with
+    ((α + σ) / α) to that power.
+    """
+
+    length: float = 1.0
+    power: float = 1.0
+    early: float = 0.0
+
+    def covariance(self, levels: tuple[float, ...]) -> Array:
+        """Covariance of x₀ − x₀(first step) at the steps of these noise levels.  # [N, N]
+
+        Its scale is arbitrary: weights and schedules do not depend on it.
+        """
+        return _covariance(self, levels)
+
+
+PRIOR = Prior()
+
+# Where the model predicts the noise, x₀ = (x − σ ε) / α is σ/α times as uncertain as ε: on a U-Net
+# sampled from σ = 39 the error of early gaps made 2 to 5 dB of difference, from σ = 10 none.
+NOISE_PRIOR = Prior(early=0.5)
+
+
+def flow_levels(num_steps: int, shift: float) -> tuple[float, ...]:
+    """Noise levels of a flow whose sigmas fall evenly from 1 before σ' = sσ / (1 + (s − 1)σ)."""
+    times = [1 - step / num_steps for step in range(num_steps)]
+    return tuple(shift * t / (1 + (shift - 1) * t) for t in times)
+
+
+def log_ratios(levels: tuple[float, ...]) -> Array:
+    """λ = log(α/σ) at noise levels σ/(α + σ), rising from step to step.  # [N]"""
+    level = np.clip(np.asarray(levels, dtype=np.float64), 1e-5, 1 - 1e-7)
+    ratios = np.log((1 - level) / level)
+    if len(ratios) > 1:
+        ratios[0] = max(ratios[0], ratios[1] - _START)
+    rising: Array = np.maximum.accumulate(ratios) + 1e-6 * np.arange(len(ratios))
+    return rising
+
+
+@lru_cache(maxsize=32)
+def _covariance(prior: Prior, levels: tuple[float, ...]) -> Array:
+    ratios = log_ratios(levels)
+    count = len(ratios) - 1
+    if not count:
+        return np.zeros((1, 1))
+    points = max(1, _POINTS // count)
+    middles = (np.arange(points) + 0.5) / points
+    gaps = np.diff(ratios)  # [N-1]
+    at = (ratios[:-1, None] + gaps[:, None] * middles).ravel()  # [(N-1)·points]
+    speed = (1 / (1 + np.exp(at))) ** prior.power * np.repeat(gaps, points) / points
+    alike = np.exp(-np.abs(at[:, None] - at) / prior.length)
+    moves = speed[:, None] * alike * speed
+    moves = moves.reshape(count, points, count, points).sum((1, 3))  # of x₀, step by step
+    sums = np.zeros((count + 1, count + 1))
+    sums[1:, 1:] = moves.cumsum(0).cumsum(1)
+    return sums
+
+
+def share(covariance: Array, known: tuple[int, int], sought: tuple[int, int]) -> float:
+    """How much of x₀'s change between two known steps is expected between two others."""
+    (p, a), (b, j) = known, sought
+    c = covariance
+    return float((c[j, a] - c[j, p] - c[b, a] + c[b, p]) / (c[a, a] - 2 * c[a, p] + c[p, p]))
+
+
+def expected_miss(covariance: Array, steps: Sequence[int]) -> float:
+    """Expected ‖forecast − x₀‖ at the last of two or three computed steps, from those before."""
+    *before, p, b = steps
+    c = covariance
+    square = c[b, b] - 2 * c[b, p] + c[p, p]
+    if before:
+        a = before[-1]
+        told = share(c, (a, p), (p, b)) ** 2 * (c[p, p] - 2 * c[p, a] + c[a, a])
+        square = max(square - told, 1e-6 * square)
+    return float(square**0.5)
+
+
+def gap_errors(prior: Prior, levels: tuple[float, ...], a: int) -> Array:
+    """Expected squared errors of the sample at the end of gaps of forecasts that begin at step a.
+
+    The row is the computed step before a; the last row is for none, where x₀ is held. The column is
+    the step at which the gap ends, a + 1 first; the last is the end of the run, where the sample is
+    the last x₀. In between a forecast weighs as much as an exact solver moves the sample
+    towards x₀ there: σ_b (α/σ at the step's end − at its beginning).  # [a + 1, N - a]
+    """
+    c, count = prior.covariance(levels), len(levels)
+    level = np.clip(np.asarray(levels[a:]), 1e-5, 1 - 1e-7)
+    moves = np.diff((1 - level) / level)
+    ends = np.arange(1, count - a)
+    weights = np.zeros((count - a, count - a))  # of the forecasts, for each end
+    weights[:-1, :-1] = level[ends, None] * moves * (np.arange(count - a - 1) < ends[:, None])
+    weights[:-1] *= (1 - level[ends, None]) ** -prior.early
+    weights[-1, -1] = 1.0
+    moved = c[a:, a:] - c[a:, a, None] - c[a, a:] + c[a, a]  # covariance of x₀ − x₀(a)
+    held = ((weights @ moved) * weights).sum(1)
+    before = np.arange(a)
+    told = c[a:, a] - c[a:, before].T - c[a, a] + c[a, before, None]  # with the last change
+    size = c[a, a] - 2 * c[a, before] + c[before, before]
+    errors = held - (told @ weights.T) ** 2 / np.maximum(size, 1e-12)[:, None]
+    found: Array = np.maximum(np.vstack([errors, held]), 0.0)
+    return found
