@@ -2,10 +2,10 @@
 
     python benchmarks/quality.py --model demo-image --prompts 32 --computed 7 10 14 20
 
-Prompt k is sampled by itself with seed k. PSNR is of the decoded 8-bit pictures, in float, with a
-range of 1; for videos a mean over frames. Each figure is a mean over prompts ± its standard error,
-each gain a mean of paired differences. Writes a table (Markdown), a plot (PNG) and all figures
-(JSON) into --out, and resumes from the JSON.
+Prompt k is sampled by itself with seed k. PSNR is of the decoded pictures in float, before they are
+rounded, with a range of 1; for videos a mean over frames. Each figure is a mean over prompts ± its
+standard error, each gain a mean of paired differences. Writes a table (Markdown), a plot (PNG) and
+all figures (JSON) into --out, and resumes from the JSON.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def measure(
         ]
         if not wanted:
             continue
-        reference = make(pipe, plain, prompt, index).generation.frames
+        reference = make(pipe, plain, prompt, index).generation.pixels
         for count, rival in wanted:
             ready = prepared_once(pipe, rival, prompts[0], count)
             if ready is None:
@@ -62,7 +62,7 @@ def measure(
             made = make(pipe, ready, prompt, index)
             if index == 0:
                 print(f"{count:3d} {rival.name}: {made.computed:g} computed", flush=True)
-            db = likeness(made.generation.frames, reference).psnr
+            db = likeness(made.generation.pixels, reference).psnr
             figures[str(count)][rival.name].append(db)
         file.write_text(json.dumps(figures))
         print(f"prompt {index + 1} of {len(prompts)}", flush=True)

@@ -164,8 +164,8 @@ class Comparison:
         self.watcher.begin(case, PLAIN)
         reference, outcome = self._make(plain, case, folder, None)
         self.watcher.end(case, PLAIN, outcome)
-        self._shape = reference.shape[:3]
-        frames = {PLAIN: reference}
+        self._shape = reference.frames.shape[:3]
+        frames = {PLAIN: reference.frames}
         for place, rival in enumerate(self.rivals):
             if rival.request is None:
                 continue
@@ -181,7 +181,7 @@ class Comparison:
                 self._lose(place, reason)
                 self.watcher.end(case, rival.name, reason)
             else:
-                frames[rival.name] = film
+                frames[rival.name] = film.frames
                 self.watcher.end(case, rival.name, outcome)
         if len(frames) == 1:
             reasons = "; ".join(f"{rival.name}: {rival.reason}" for rival in self.rivals)
@@ -189,23 +189,24 @@ class Comparison:
         self._add_to_overviews(case, frames)
 
     def _make(
-        self, rival: Rival, case: Case, folder: Path, reference: Frames | None
-    ) -> tuple[Frames, Outcome]:
+        self, rival: Rival, case: Case, folder: Path, reference: Generation | None
+    ) -> tuple[Generation, Outcome]:
         """One run, written, and measured against the reference if there is one."""
         made, computed = make(self.pipe, rival, case.prompt, case.seed, self.watcher.step)
-        frames, file = made.frames, self._file(rival.name)
-        self._write(folder / file, frames, self._metadata(rival, case, made))
+        file = self._file(rival.name)
+        self._write(folder / file, made.frames, self._metadata(rival, case, made))
         near, apart = None, None
         if reference is not None:
-            near, apart = likeness(frames, reference), self._file(f"{rival.name}-difference")
+            near = likeness(made.pixels, reference.pixels)
+            apart = self._file(f"{rival.name}-difference")
             about = {"generator": f"spectrum {__version__}", "difference_times": AMPLIFY}
-            self._write(folder / apart, difference(frames, reference), about)
+            self._write(folder / apart, difference(made.frames, reference.frames), about)
         outcome = Outcome(
             computed, made.encode_seconds, made.denoise_seconds, made.decode_seconds,
             file, apart, near, tuple(made.report.notes),
         )  # fmt: skip
         self.outcomes[-1][rival.name] = outcome
-        return frames, outcome
+        return made, outcome
 
     def _lose(self, place: int, reason: str) -> None:
         """Leave a rival out, of the cases before as well: means over fewer would not compare."""

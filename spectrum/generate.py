@@ -13,10 +13,10 @@ import torch
 
 from spectrum import __version__
 from spectrum.discover import parameters
-from spectrum.engine import Listener, SpectralCache
+from spectrum.engine import Listener, Observer, SpectralCache
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.inputs import check_arguments
-from spectrum.media import Frames, to_uint8
+from spectrum.media import Frames, Pixels, to_uint8
 from spectrum.report import Report, Step
 from spectrum.request import Request
 
@@ -29,13 +29,20 @@ class Generation:
     """What came out, and how long it took: encoding the prompt, denoising, decoding."""
 
     frames: Frames  # [F, H, W, 3], one frame for an image
+    pixels: Pixels  # what they were rounded from
     report: Report
     encode_seconds: float
     denoise_seconds: float
     decode_seconds: float
 
 
-def generate(pipe: Any, request: Request, seed: int, on_step: Listener | None = None) -> Generation:
+def generate(
+    pipe: Any,
+    request: Request,
+    seed: int,
+    on_step: Listener | None = None,
+    observe: Observer | None = None,
+) -> Generation:
     """Sample once. The noise is drawn on the CPU, so a seed means the same on every device.
 
     Raises SpectrumError if the pictures are not finite.
@@ -58,6 +65,7 @@ def generate(pipe: Any, request: Request, seed: int, on_step: Listener | None = 
         method=request.method,
         schedule=request.schedule,
         on_step=listen,
+        observe=observe,
     ) as cache:
         try:
             output = pipe(
@@ -73,10 +81,11 @@ def generate(pipe: Any, request: Request, seed: int, on_step: Listener | None = 
             raise UsageError(f"{type(pipe).__name__} refuses this: {reason}") from error
     if not np.isfinite(output).all():
         raise SpectrumError("the model put out values that are not finite; try --dtype float32")
-    frames = to_uint8(output.reshape(-1, *output.shape[-3:]))
+    pixels = np.clip(output.reshape(-1, *output.shape[-3:]), 0, 1, dtype=np.float32)
+    frames = to_uint8(pixels)
     ended = time.perf_counter()
     return Generation(
-        frames, cache.report, denoising - began, decoding - denoising, ended - decoding
+        frames, pixels, cache.report, denoising - began, decoding - denoising, ended - decoding
     )
 
 

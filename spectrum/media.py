@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from spectrum.errors import SpectrumError, UsageError
 
 Frames = NDArray[np.uint8]  # [F, H, W, 3]
+Pixels = NDArray[np.float32]  # the same in [0, 1], before they are rounded
 
 # Where the JSON document is kept: a PNG text chunk, and (the only tag that survives) the comment.
 PNG_KEY = "spectrum"

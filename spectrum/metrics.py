@@ -1,8 +1,8 @@
 """How near pictures are to a reference: PSNR, SSIM and, where its weights are here, LPIPS.
 
-The figures are computed in float32 on pictures in [0, 1] that were rounded to 8 bits, as they are
-written: rounding alone puts two otherwise equal pictures 56 dB apart, so that figures above 55 dB
-or so say little more than "to the eye the same". Of a video each is the mean over its frames.
+The figures are computed in float32 on pictures in [0, 1] before they are rounded to 8 bits, which
+would put two nearly equal pictures 56 dB apart; to the eye all above 50 dB or so are the same. Of a
+video each is the mean over its frames.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from spectrum.errors import UsageError
-from spectrum.media import Frames
+from spectrum.media import Pixels
 
 # Decibels of equal pictures, whose error has no logarithm: a mean squared error of 1e-12.
 PSNR_LIMIT = 120.0
@@ -47,7 +47,7 @@ class Spread:
     error: float | None
 
 
-def likeness(frames: Frames, reference: Frames) -> Likeness:
+def likeness(frames: Pixels, reference: Pixels) -> Likeness:
     """Means over the frames. Raises UsageError where the shapes differ.  # [F, H, W, 3] both"""
     from torchmetrics.functional.image import (
         peak_signal_noise_ratio,
@@ -59,7 +59,7 @@ def likeness(frames: Frames, reference: Frames) -> Likeness:
     psnr, ssim, lpips = [], [], []
     network = _lpips() if has_lpips() and min(frames.shape[1:3]) >= _LPIPS_PIXELS else None
     for start in range(0, len(frames), _BATCH):
-        ours, theirs = (_floats(x[start : start + _BATCH]) for x in (frames, reference))
+        ours, theirs = (_channels_first(x[start : start + _BATCH]) for x in (frames, reference))
         decibels = peak_signal_noise_ratio(
             ours, theirs, data_range=1.0, reduction="none", dim=(1, 2, 3)
         )
@@ -109,9 +109,9 @@ def _lpips() -> Any:
     return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
 
 
-def _floats(frames: Frames) -> torch.Tensor:
-    """[F, H, W, 3] in 0..255 to [F, 3, H, W] in 0..1."""
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+def _channels_first(frames: Pixels) -> torch.Tensor:
+    """[F, H, W, 3] to [F, 3, H, W]."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float()
 
 
 def _mean(values: Sequence[float]) -> float:

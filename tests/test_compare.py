@@ -64,30 +64,34 @@ def frames(seed, shape=(3, 32, 48, 3)):
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
+def pixels(seed, shape=(3, 32, 48, 3)):
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
 # -- figures -------------------------------------------------------------------------------------
 
 
 def test_psnr_is_of_each_frame_in_float():
-    reference = frames(0) // 2
+    reference = pixels(0) / 2
     near = reference.copy()
-    near[1] += 2
-    near[2] += 20
-    expected = [PSNR_LIMIT, 20 * np.log10(255 / 2), 20 * np.log10(255 / 20)]
+    near[1] += 0.1 / 255  # less than rounding to 8 bits would show
+    near[2] += 20 / 255
+    expected = [PSNR_LIMIT, 20 * np.log10(255 / 0.1), 20 * np.log10(255 / 20)]
     assert likeness(near, reference).psnr == pytest.approx(np.mean(expected), abs=1e-3)
 
 
 def test_ssim_of_equal_and_of_unlike_pictures():
-    assert likeness(frames(0), frames(0)).ssim == pytest.approx(1)
-    assert abs(likeness(frames(0), frames(1)).ssim) < 0.1
-    assert likeness(frames(0)[:1], frames(0)[:1]).ssim == pytest.approx(1)
+    assert likeness(pixels(0), pixels(0)).ssim == pytest.approx(1)
+    assert abs(likeness(pixels(0), pixels(1)).ssim) < 0.1
+    assert likeness(pixels(0)[:1], pixels(0)[:1]).ssim == pytest.approx(1)
     with pytest.raises(ValueError, match="can't be compared"):
-        likeness(frames(0), frames(0)[:2])
+        likeness(pixels(0), pixels(0)[:2])
 
 
 def test_lpips_is_left_out_rather_than_downloaded(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     assert not metrics.has_lpips()
-    assert likeness(frames(0), frames(1)).lpips is None
+    assert likeness(pixels(0), pixels(1)).lpips is None
 
 
 def test_lpips_where_its_weights_are_here(monkeypatch):
@@ -100,7 +104,7 @@ def test_lpips_where_its_weights_are_here(monkeypatch):
 
     monkeypatch.setattr(metrics, "has_lpips", lambda: True)
     monkeypatch.setattr(metrics, "_lpips", Half)
-    assert likeness(frames(0), frames(1)).lpips == 0.5
+    assert likeness(pixels(0), pixels(1)).lpips == 0.5
 
 
 def test_spread():
