@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from spectrum.errors import UsageError
 from spectrum.methods import DEFAULT_METHOD, get_method
-from spectrum.schedule import flow_levels
+from spectrum.prior import flow_levels
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -67,7 +67,7 @@ class Tuned(_Strict):
 
     num_steps: Count
     steps: Annotated[list[int], Field(min_length=1)]
-    damping: Annotated[float, Field(ge=0, le=1)]
+    length: Annotated[float, Field(gt=0)]
     trust: float
 
 

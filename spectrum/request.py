@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 # Relative errors of forecasts that are let pass.
-QUALITIES = {"draft": 0.2, "good": 0.1, "high": 0.05}
+QUALITIES = {"draft": 0.05, "good": 0.02, "high": 0.01}
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _as_tuned(request: Request) -> Request:
             request.run_steps,
             count,
         ) and count < tuned.num_steps:
-            method = tuned_method(tuned.damping, tuned.trust)
+            method = tuned_method(tuned.length, tuned.trust)
             return replace(request, method=method, schedule=ExplicitSchedule(tuple(tuned.steps)))
     return request
 

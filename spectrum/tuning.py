@@ -1,8 +1,10 @@
-"""Which steps to compute for one model, and how far to trust its trend: found by real runs.
+"""Which steps to compute for one model, and how to forecast between them: found by real runs.
 
-One-step errors on recorded runs mislead, as the solver feeds every error back. So each candidate is
-run, and its pictures are compared with those of the plain run; candidates are compared prompt by
-prompt, as prompts differ by more than candidates do.
+The plain runs tell how x₀ moves with this model: its covariance over the steps gives the expected
+error of every schedule without running it, and so the best by that measure, as the default's prior
+does. But the solver feeds every error back, which no recorded run shows. So these schedules are
+only candidates, beside those of other priors: each is run, and its pictures are compared with those
+of the plain run, prompt by prompt, as prompts differ by more than candidates do.
 
 The best of many looks better than it is on what it was chosen by: on demo-image 5.3 dB better than
 the default on the four pictures of a search, 2.0 dB on others. So what is found is checked on the
@@ -22,32 +24,39 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
+from numpy.typing import NDArray
 
+from spectrum.engine import Observer
 from spectrum.errors import SpectrumError, UsageError
-from spectrum.forecast import Extrapolation
+from spectrum.forecast import Kriging
 from spectrum.generate import generate
-from spectrum.media import Frames
+from spectrum.media import Pixels
 from spectrum.methods import DEFAULT_METHOD, METHODS, tuned_method
 from spectrum.metrics import PSNR_LIMIT, Spread, spread
 from spectrum.preset import Cache, Preset, Tuned, read_preset
+from spectrum.prior import Array, Prior
 from spectrum.report import Report, Step
 from spectrum.request import Request
-from spectrum.samplers import stages_per_step
-from spectrum.schedule import ExplicitSchedule, PowerSchedule
+from spectrum.samplers import noise_levels, stages_per_step
+from spectrum.schedule import LONG, ExplicitSchedule, LeastError
 
-SCHEMA = 1  # of results.json
+SCHEMA = 2  # of results.json
 
-# The grid. A trend is trusted where a larger share of it than this came true.
-POWERS = (1.0, 1.15, 1.3, 1.5, 1.75, 2.0)
-DAMPINGS = (0.25, 0.5, 0.75, 1.0)
-ALWAYS, NEVER = -1e9, 1e9
-TRUSTS = (ALWAYS, -0.1, 0.2, NEVER)
+# The grid: priors that schedules follow from, the length of the prior that forecasts follow from,
+# and the share of a forecast change above which the next is trusted.
+PRIORS = tuple(
+    Prior(power=power, early=early) for power in (0.75, 1.0, 1.25) for early in (0.0, 0.25, 0.5)
+)
+LENGTHS = (0.5, 1.0, 2.0, 4.0)
+ALWAYS = -1e9
+TRUSTS = (ALWAYS, -0.5, 0.0)
 
 _FEW = 5  # candidates that are run on all prompts
 _FEWEST = 4  # candidates without which a search is none
@@ -69,15 +78,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which steps are computed, and how far the trend is trusted between them.
+    """Which steps are computed, and how far what is forecast between them is trusted.
 
     `usual` is the default method as it is. Its steps depend on the pipeline's noise levels, so
-    before it has run they are a guess; and at high speedups it trusts nothing that it has not seen,
-    which can't be said by a damping and a trust.
+    before it has run they are a guess.
     """
 
     steps: tuple[int, ...]
-    damping: float
+    length: float
     trust: float
     usual: bool = False
 
@@ -86,13 +94,13 @@ class Choice:
         if self.usual:
             return f"default, {len(self.steps)} steps computed"
         steps = ",".join(map(str, self.steps))
-        return f"{steps} damping {self.damping:g} trust {self.trust:g}"
+        return f"{steps} length {self.length:g} trust {self.trust:g}"
 
     def request(self, base: Request) -> Request:
         if self.usual:
             speedup = base.run_steps / len(self.steps)
             return replace(base, method=METHODS[DEFAULT_METHOD], speedup=speedup, schedule=None)
-        method = tuned_method(self.damping, self.trust)
+        method = tuned_method(self.length, self.trust)
         return replace(base, method=method, schedule=ExplicitSchedule(self.steps))
 
 
@@ -205,12 +213,14 @@ class Bench:
         settings = {**settings, "cases": [asdict(case) for case in self.cases]}
         self._state = self._read(json.loads(json.dumps(settings)), restart)
 
-    def plain(self, case: int) -> Frames:
+    def plain(self, case: int) -> Pixels:
         """The frames of the plain run.  # [F, H, W, 3]"""
         path, key = self.folder / f"plain-{case:03d}.npy", f"{_PLAIN} #{case}"
         if key not in self._runs or not path.is_file():
-            made, seconds = self._generate(replace(self.base, speedup=1.0, schedule=None), case)
-            _write_whole(path, _npy(made.frames))
+            gram = _Gram()
+            request = replace(self.base, speedup=1.0, schedule=None)
+            made, seconds = self._generate(request, case, gram.add)
+            _write_whole(path, _npy(made.pixels.astype(np.float16)))
             steps = [step.seconds for step in made.report.steps]
             self._record(
                 key,
@@ -218,11 +228,13 @@ class Bench:
                     "seconds": seconds,
                     "step_seconds": float(np.median(steps)),
                     "other_seconds": made.encode_seconds + made.decode_seconds,
+                    "levels": noise_levels(self._pipe.scheduler) if self._pipe else None,
+                    "moves": gram.moves(),
                 },
             )
         self._ask(key)
-        frames: Frames = np.load(path)
-        return frames
+        pixels: Pixels = np.load(path).astype(np.float32)
+        return pixels
 
     def quality(self, what: Choice | Fewer, case: int) -> float:
         """PSNR in dB against the plain run; 0 where the run fails."""
@@ -234,7 +246,7 @@ class Bench:
             entry: dict[str, Any] = {}
             try:
                 made, entry["seconds"] = self._generate(what.request(self.base), case)
-                entry["psnr"] = psnr(made.frames, reference)
+                entry["psnr"] = psnr(made.pixels, reference)
                 entry["steps"] = list(made.report.planned_steps)
                 if _tells_all_trends(self._pipe):
                     checked = (step.trend for step in made.report.steps)
@@ -260,13 +272,28 @@ class Bench:
         return None
 
     def known_default(self, default: Choice) -> Choice:
-        """The default with the steps that it really computes, by a run of the first prompt; said
-        by its damping and trust where it can be."""
+        """The default with the steps that it really computes, by a run of the first prompt."""
         self.quality(default, 0)
         run = self._runs[f"{default.key} #0"]
-        method = METHODS[DEFAULT_METHOD]
-        cautious = self.base.run_steps / len(default.steps) > method.loop.cautious_above
-        return replace(default, steps=tuple(run.get("steps", default.steps)), usual=cautious)
+        return replace(default, steps=tuple(run.get("steps", default.steps)), usual=False)
+
+    def levels(self) -> tuple[float, ...]:
+        """Noise levels of the steps, by the first plain run."""
+        found = self._runs[f"{_PLAIN} #0"]["levels"] or self.base.preset.levels(self.base.run_steps)
+        return tuple(found[-self.base.run_steps :])
+
+    def observed(self) -> Array | None:
+        """How x₀ moved in the plain runs of the search: the mean over prompts of the covariance of
+        its moves from step to step, each prompt's of trace 1. None where it is not known.
+
+        [N - 1, N - 1]
+        """
+        runs = [self._runs.get(f"{_PLAIN} #{case}", {}) for case in self.searched]
+        moves = [np.array(run["moves"]) for run in runs if run.get("moves")]
+        if not moves or any(len(one) != self.base.run_steps - 1 for one in moves):
+            return None
+        mean: Array = np.mean([one / np.trace(one) for one in moves], axis=0)
+        return mean
 
     def qualities(self, what: Choice | Fewer, cases: Iterable[int]) -> list[float]:
         return [self.quality(what, case) for case in cases]
@@ -290,13 +317,15 @@ class Bench:
         runs: dict[str, Any] = self._state["runs"]
         return runs
 
-    def _generate(self, request: Request, case: int) -> tuple[Any, float]:
+    def _generate(
+        self, request: Request, case: int, observe: Observer | None = None
+    ) -> tuple[Any, float]:
         if self._pipe is None:
             self._pipe = self._load()
         began = time.perf_counter()
         one = self.cases[case]
         request = replace(request, prompt=one.prompt)
-        made = generate(self._pipe, request, one.seed, self.watch.on_step)
+        made = generate(self._pipe, request, one.seed, self.watch.on_step, observe)
         self.runs_done += 1
         return made, time.perf_counter() - began
 
@@ -341,13 +370,10 @@ def _tells_all_trends(pipe: Any) -> bool:
     return not hasattr(pipe, "audio_vae") and stages_per_step(pipe.scheduler) == 1
 
 
-def psnr(frames: Frames, reference: Frames) -> float:
-    """Decibels in float64 on values in [0, 1], the mean over frames.  # [F, H, W, 3] both
-
-    As the pictures were rounded to 8 bits, figures above 55 say little.
-    """
-    difference = (frames.astype(np.float64) - reference) / 255.0
-    errors = (difference**2).reshape(len(frames), -1).mean(axis=1)
+def psnr(pixels: Pixels, reference: Pixels) -> float:
+    """Decibels in float64 on values in [0, 1], the mean over frames.  # [F, H, W, 3] both"""
+    difference = pixels.astype(np.float64) - reference
+    errors = (difference**2).reshape(len(pixels), -1).mean(axis=1)
     floor = 10 ** (-PSNR_LIMIT / 10)
     return float((-10 * np.log10(np.maximum(errors, floor))).mean())
 
@@ -358,8 +384,9 @@ def default_choice(base: Request, speedup: float) -> Choice:
     if not speedup > 1:
         raise UsageError(f"a speedup to tune for is above 1, not {speedup:g}; at 1 all is computed")
     plan = replace(base, method=method, speedup=speedup, schedule=None).plan
-    assert isinstance(method.forecaster, Extrapolation)
-    return Choice(plan.computed_steps, method.forecaster.damping, method.loop.trust, usual=True)
+    assert isinstance(method.forecaster, Kriging)
+    length = method.forecaster.prior.length
+    return Choice(plan.computed_steps, length, method.loop.trust, usual=True)
 
 
 def tune(
@@ -399,7 +426,7 @@ def estimate(bench: Bench, defaults: Sequence[Choice], grid: int | None = None) 
     seconds = least
     for default in defaults:
         count = len(default.steps)
-        size = min(len(_grid(bench.base, default)), grid or 10**9)
+        size = min(len(_grid(bench, default)), grid or 10**9)
         moves = 4 * max(0, count - 2) * min(3, cases)  # most are given up after two prompts
         compared = (1 + _COMPARED) * cases
         all_runs = _grid_runs(size, cases) + moves + compared
@@ -450,33 +477,88 @@ def _kept(size: int, cases: int) -> list[int]:
     return [size, min(size, max(_FEW, math.ceil(size / 3))), min(size, _FEW)][: len(_seen(cases))]
 
 
-def _grid(base: Request, default: Choice) -> list[Choice]:
+def _grid(bench: Bench, default: Choice) -> list[Choice]:
     """The default, then what differs from it in one respect, then the rest in no order."""
     near = replace(default, usual=False)
-    others = (placed(base, near.steps, power) for power in POWERS)
-    placements = dict.fromkeys([near.steps, *others])
-    # Where the trend is never trusted, its damping hardly matters.
-    kinds = [(damping, trust) for trust in TRUSTS[:-1] for damping in DAMPINGS]
-    kinds.append((near.damping, NEVER))
-    everything = [Choice(steps, *kind) for steps in placements for kind in kinds]
+    levels, observed = bench.levels(), bench.observed()
+    priors = [*PRIORS]
+    if observed is not None and bench.base.run_steps <= LONG:
+        priors += [_Observed(early=prior.early, moves=observed) for prior in PRIORS[:3]]
+    placements = [placed(bench.base, near.steps, prior, levels) for prior in priors]
+    kinds = [(length, trust) for trust in TRUSTS for length in LENGTHS]
+    everything = [
+        Choice(steps, *kind) for steps in dict.fromkeys([near.steps, *placements]) for kind in kinds
+    ]
     random.Random(0).shuffle(everything)
 
     def differs(choice: Choice) -> int:
         return sum(
-            getattr(choice, name) != getattr(near, name) for name in ("steps", "damping", "trust")
+            getattr(choice, name) != getattr(near, name) for name in ("steps", "length", "trust")
         )
 
     everything.sort(key=lambda choice: min(2, differs(choice)))
     return list(dict.fromkeys([default, *everything]))
 
 
-def placed(base: Request, steps: Sequence[int], power: float) -> tuple[int, ...]:
-    """As many steps as these with gaps that grow by this power, for each denoiser its own."""
+def placed(
+    base: Request, steps: Sequence[int], prior: Prior, levels: tuple[float, ...]
+) -> tuple[int, ...]:
+    """As many steps as these where the prior says, for each denoiser its own."""
     num_steps, handover = base.run_steps, base.preset.handover(base.run_steps)
-    early = sum(step < handover for step in steps)
-    first = PowerSchedule(early, power).computed_steps(handover) if early else []
-    rest = PowerSchedule(len(steps) - early, power).computed_steps(num_steps - handover)
-    return (*first, *(handover + step for step in rest))
+    chosen: list[int] = []
+    for first, end in ((0, handover), (handover, num_steps)):
+        count = sum(first <= step < end for step in steps)
+        if count:
+            part = slice(first, end + 1)  # the first denoiser's run goes on where it ends
+            mine = prior.part(part) if isinstance(prior, _Observed) else prior
+            found = LeastError(count, levels[part], mine).computed_steps(end - first)
+            chosen += [first + step for step in found]
+    return tuple(chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class _Observed(Prior):
+    """What plain runs showed, instead of a prior."""
+
+    moves: Array = field(default_factory=lambda: np.zeros((0, 0)))  # [N - 1, N - 1]
+
+    __eq__ = object.__eq__  # plans are remembered by it
+    __hash__ = object.__hash__
+
+    def covariance(self, levels: tuple[float, ...]) -> Array:
+        sums = np.zeros((len(levels), len(levels)))
+        sums[1:, 1:] = self.moves.cumsum(0).cumsum(1)
+        return sums
+
+    def part(self, steps: slice) -> _Observed:
+        inner = slice(steps.start, steps.stop - 1)
+        return replace(self, moves=self.moves[inner, inner])
+
+
+class _Gram:
+    """Inner products of what x₀ moves by from one step to the next."""
+
+    def __init__(self) -> None:
+        self._last: torch.Tensor | None = None
+        self._moves: list[torch.Tensor] = []
+        self._products: list[list[float]] = []
+
+    def add(self, step: int, denoised: torch.Tensor) -> None:
+        del step
+        denoised = denoised.cpu()
+        if self._last is not None:
+            move = (denoised - self._last).flatten()
+            self._moves.append(move)
+            self._products.append([float(move @ other) for other in self._moves])
+        self._last = denoised
+
+    def moves(self) -> list[list[float]] | None:
+        """Symmetric; None where x₀ was not shown, or did not move.  # [N - 1, N - 1]"""
+        lower = self._products
+        if not lower or not any(row[-1] for row in lower):
+            return None
+        count = len(lower)
+        return [[lower[max(i, k)][min(i, k)] for k in range(count)] for i in range(count)]
 
 
 class _Search:
@@ -494,7 +576,7 @@ class _Search:
         bench.watch.phase(f"{name}: default")
         self.default = bench.known_default(self.default)
         usual = bench.qualities(self.default, bench.searched)
-        candidates = _grid(bench.base, self.default)[: self._affordable()]
+        candidates = _grid(bench, self.default)[: self._affordable()]
         bench.watch.phase(f"{name}: {len(candidates)} candidates")
         best = self._moved(self._halved(candidates), name)
         gain = _gain(bench.qualities(best, bench.searched), usual)
@@ -513,7 +595,7 @@ class _Search:
         """Candidates that the grid's share of the time is enough for."""
         cost = _run_seconds(self.bench, len(self.default.steps))
         runs = _GRID_SHARE * (self.until - self.bench.seconds) / max(cost, 1e-9)
-        size = min(len(_grid(self.bench.base, self.default)), self.grid or 10**9)
+        size = min(len(_grid(self.bench, self.default)), self.grid or 10**9)
         while size > _FEWEST and _grid_runs(size, self.cases) > runs:
             size -= 1
         return size
@@ -537,20 +619,18 @@ class _Search:
 
     def _moved(self, best: Choice, name: str) -> Choice:
         """Single steps moved by 1 or 2 as long as that helps."""
-        if best.usual:
-            return best
-        fixed = {0, best.steps[-1], self.bench.base.preset.handover(self.bench.base.run_steps)}
+        fixed = {0, self.bench.base.preset.handover(self.bench.base.run_steps)}
         helped, rejected = True, set[Choice]()
         while helped and not self._over:
             helped = False
             both = (self.bench.qualities(one, self.bench.searched) for one in (best, self.default))
             gain = _gain(*both)
             self.bench.watch.phase(f"{name}: moving steps, {gain.mean:+.2f} dB so far")
-            for position in range(1, len(best.steps) - 1):
+            for position in range(1, len(best.steps)):
                 for offset in (-1, 1, -2, 2):
                     if best.steps[position] in fixed or self._over:
                         continue
-                    moved = _move(best, position, offset)
+                    moved = _move(best, position, offset, self.bench.base.run_steps)
                     if moved is None or moved in rejected:
                         continue
                     if self._is_better(moved, best):
@@ -576,12 +656,13 @@ class _Search:
         return self.bench.seconds >= self.until
 
 
-def _move(choice: Choice, position: int, offset: int) -> Choice | None:
+def _move(choice: Choice, position: int, offset: int, num_steps: int) -> Choice | None:
     """With one step elsewhere; None where another one stands, or past it."""
-    steps = list(choice.steps)
+    steps = [*choice.steps, num_steps]
     steps[position] += offset
     if not steps[position - 1] < steps[position] < steps[position + 1]:
         return None
+    steps.pop()
     return replace(choice, steps=tuple(steps))
 
 
@@ -662,12 +743,9 @@ def _cache_section(preset: Preset, found: Sequence[Found]) -> str:
     lines = ["cache:", f"  speedup: {preset.cache.speedup:g}", f"  method: {DEFAULT_METHOD}"]
     entries: list[str] = []
     for one in found:
-        if one.best.usual:
-            entries += [f"    # {line}" for line in _comments(one)]
-            continue
         best = one.best
         entry = Tuned(
-            num_steps=one.num_steps, steps=list(best.steps), damping=best.damping, trust=best.trust
+            num_steps=one.num_steps, steps=list(best.steps), length=best.length, trust=best.trust
         )
         entries += [_entry(entry), *(f"      # {line}" for line in _comments(one))]
     done = {(one.num_steps, one.count) for one in found}
@@ -682,7 +760,7 @@ def _cache_section(preset: Preset, found: Sequence[Found]) -> str:
 def _entry(entry: Tuned) -> str:
     steps = ", ".join(map(str, entry.steps))
     return (
-        f"    - {{num_steps: {entry.num_steps}, damping: {entry.damping:g},"
+        f"    - {{num_steps: {entry.num_steps}, length: {entry.length:g},"
         f" trust: {_yaml_float(entry.trust)},\n       steps: [{steps}]}}"
     )
 
@@ -736,9 +814,9 @@ def _top(text: str) -> list[tuple[Any, Any]]:
 # -- files ---------------------------------------------------------------------------------------
 
 
-def _npy(frames: Frames) -> bytes:
+def _npy(array: NDArray[Any]) -> bytes:
     file = io.BytesIO()
-    np.save(file, frames)
+    np.save(file, array)
     return file.getvalue()
 
 

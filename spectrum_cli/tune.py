@@ -1,4 +1,4 @@
-"""`spectrum tune`: the steps, the damping and the trust that suit a model, as a preset."""
+"""`spectrum tune`: the steps, the length and the trust that suit a model, as a preset."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def _document(
                 "computed": one.count,
                 "speedup": one.speedup,
                 "steps": list(one.best.steps),
-                "damping": one.best.damping,
+                "length": one.best.length,
                 "trust": one.best.trust,
                 "better_than_default": one.better,
                 "candidates": one.candidates,

@@ -217,11 +217,18 @@ def test_quality_finds_the_speedup(spectrum, flux_args):
 
 
 def test_tuned_steps_are_for_the_models_own_scheduler():
-    from spectrum.preset import find_preset
+    from spectrum.methods import METHODS, tuned_method
+    from spectrum.preset import Tuned, find_preset
     from spectrum.request import resolve
+    from spectrum.schedule import ExplicitSchedule
 
-    preset = find_preset("demo-video")
-    assert resolve(preset, "x").schedule is not None
+    preset, steps = find_preset("demo-video"), [0, *range(4, 49, 5), 49]
+    entry = Tuned(num_steps=50, steps=steps, length=2.0, trust=0.1)
+    cache = preset.cache.model_copy(update={"speedup": 4.5, "tuned": [entry]})
+    preset = preset.model_copy(update={"cache": cache})
+    tuned = resolve(preset, "x")
+    assert tuned.schedule == ExplicitSchedule(tuple(steps))
+    assert tuned.method == tuned_method(2.0, 0.1) != METHODS["spectrum"]
     assert resolve(preset, "x", scheduler="euler").schedule is None
     assert resolve(preset, "x", method="even").schedule is None
     assert resolve(preset, "x", speedup=2).schedule is None

@@ -2,22 +2,25 @@
 
 import json
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from test_cli import refused
 from tiny import tiny_flux
 
 from spectrum import tuning
 from spectrum.errors import UsageError
+from spectrum.media import to_uint8
 from spectrum.methods import METHODS, tuned_method
 from spectrum.metrics import spread
 from spectrum.plot import Chart, draw_chart, text_chart, ticks
 from spectrum.preset import find_preset, preset_paths, read_preset
+from spectrum.prior import Prior
 from spectrum.request import resolve
-from spectrum.schedule import ExplicitSchedule
+from spectrum.schedule import ExplicitSchedule, LeastError
 from spectrum.tuning import Case, Choice, Found, default_choice, tune, tuned_yaml
 
 MEAN_KEYS = {"mean", "standard_error"}
@@ -33,9 +36,9 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def args(weights, tmp_path, monkeypatch):
     """A search of few candidates."""
-    monkeypatch.setattr(tuning, "POWERS", (1.3,))
-    monkeypatch.setattr(tuning, "DAMPINGS", (0.5, 1.0))
-    monkeypatch.setattr(tuning, "TRUSTS", (-0.1, tuning.NEVER))
+    monkeypatch.setattr(tuning, "PRIORS", (Prior(power=1.25),))
+    monkeypatch.setattr(tuning, "LENGTHS", (1.0, 2.0))
+    monkeypatch.setattr(tuning, "TRUSTS", (-0.5, 0.0))
     (tmp_path / "prompts.txt").write_text("a cat\n\na dog\n")
     return [
         "tune", "flux.1-dev", "--weights", weights, "--width", 32, "--height", 32, "--dtype",
@@ -48,11 +51,11 @@ def counted(monkeypatch):
     """Calls of the pipeline; the one numbered `stop` is interrupted."""
     real, calls = tuning.generate, []
 
-    def generate(pipe, request, seed, on_step=None):
+    def generate(pipe, request, seed, on_step=None, observe=None):
         calls.append(seed)
         if len(calls) == counter.stop:
             raise KeyboardInterrupt
-        return real(pipe, request, seed, on_step)
+        return real(pipe, request, seed, on_step, observe)
 
     class Counter:
         stop = None
@@ -89,15 +92,17 @@ def test_a_preset_that_can_be_used(spectrum, args, counted, tmp_path, weights):
     assert preset.cache.speedup == find_preset("flux.1-dev").cache.speedup
     (tuned,) = preset.cache.tuned
     assert tuned.steps == result["steps"]
-    assert (tuned.damping, tuned.trust) == (result["damping"], result["trust"])
+    assert (tuned.length, tuned.trust) == (result["length"], result["trust"])
     request = resolve(preset, "x", steps=12, speedup=3)
     assert request.schedule == ExplicitSchedule(tuple(result["steps"]))
-    assert request.method == tuned_method(result["damping"], result["trust"])
+    assert request.method == tuned_method(result["length"], result["trust"])
     with Image.open(tmp_path / "mine.png") as picture:
         assert picture.size == (800, 500)
     plain = np.load(tmp_path / "mine.tune" / "plain-000.npy")
     assert plain.shape == (1, 32, 32, 3)
-    assert plain.dtype == np.uint8
+    assert plain.dtype == np.float16
+    assert 0 <= plain.min() < plain.max() <= 1
+    assert len(np.unique(plain)) > 256  # not rounded to 8 bits
     code, out, err = spectrum(
         "gen", "-m", "mine.yaml", "--weights", weights, "--width", 32, "--height", 32, "--steps",
         12, "--speedup", 3, "x",
@@ -166,15 +171,25 @@ def test_refusals(spectrum, args, tmp_path):
 # -- the search ----------------------------------------------------------------------------------
 
 
-class MadeUp(tuning.Bench):
-    """A model that is best with these steps, damping and trust; prompts differ more than that."""
+SHOWN = Prior(0.4, 1.5)  # how x₀ moves in its plain runs
 
-    def __init__(self, base, folder, best, cases=8):
+
+class MadeUp(tuning.Bench):
+    """A model that is best with these steps, length and trust; prompts differ more than that."""
+
+    def __init__(self, base, folder, best, cases=8, process=SHOWN):
         super().__init__(lambda: None, base, [Case("x", k) for k in range(cases)], folder, {})
         self.best = best
+        levels = list(base.preset.levels(base.run_steps))
+        covariance = process.covariance(tuple(levels)) if process else None
+        self.shown = {
+            "levels": levels,
+            "moves": process and np.diff(np.diff(covariance, axis=0), axis=1).tolist(),
+        }
 
     def plain(self, case):
-        self._runs[f"plain #{case}"] = {"seconds": 5, "step_seconds": 0.1, "other_seconds": 0.0}
+        times = {"seconds": 5, "step_seconds": 0.1, "other_seconds": 0.0}
+        self._runs[f"plain #{case}"] = {**times, **self.shown}
         self._ask(f"plain #{case}")
 
     def quality(self, what, case):
@@ -186,7 +201,7 @@ class MadeUp(tuning.Bench):
         if isinstance(what, tuning.Fewer):
             return prompt - 10
         far = sum(abs(a - b) for a, b in zip(what.steps, self.best.steps, strict=False))
-        kind = abs(what.damping - self.best.damping) + (what.trust != self.best.trust)
+        kind = abs(what.length - self.best.length) + (what.trust != self.best.trust)
         return prompt - 0.5 * far - kind + noise
 
 
@@ -195,7 +210,7 @@ def base():
     return resolve(find_preset("demo-image"), "x", speedup=1)
 
 
-BEST = Choice((0, 1, 3, 6, 10, 15, 21, 28, 37, 42, 49), 0.75, 0.2)
+BEST = Choice((0, 1, 3, 6, 10, 15, 21, 28, 37, 42, 46), 2.0, 0.0)  # ends as some of the grid do
 
 
 def test_the_best_is_found(base, tmp_path):
@@ -228,27 +243,165 @@ def test_time_is_kept(base, tmp_path, minutes, cases):
     assert bench.seconds <= limit * 1.1 + 20
 
 
-def test_high_speedups_may_keep_the_cautious_default(base, tmp_path):
+@pytest.mark.parametrize("speedup", [2.5, 4.5, 6.2, 20])
+def test_the_default_is_said_by_its_steps_length_and_trust(base, tmp_path, speedup):
     bench = MadeUp(base, tmp_path, BEST)
-    assert not bench.known_default(default_choice(base, 4.5)).usual
-    choice = bench.known_default(default_choice(base, 6.2))
-    assert choice.usual
+    bench.plain(0)
+    guess = default_choice(base, speedup)
+    assert guess.usual
+    assert guess.request(base).method == METHODS["spectrum"]
+    assert guess.request(base).schedule is None
+    bench._runs[f"{guess.key} #0"] = {"seconds": 1, "steps": list(range(len(guess.steps)))}
+    choice = bench.known_default(guess)
+    assert choice == Choice(tuple(range(len(guess.steps))), 1.0, METHODS["spectrum"].loop.trust)
     assert choice.request(base).method == METHODS["spectrum"]
-    grid = tuning._grid(base, choice)
-    assert grid[0] == choice
-    assert grid[1] == Choice(choice.steps, choice.damping, choice.trust)
+    assert choice.request(base).schedule == ExplicitSchedule(choice.steps)
+
+
+@pytest.mark.parametrize("speedup", [3.5, 6.2])
+def test_the_grid_begins_near_the_default(base, tmp_path, speedup):
+    bench = MadeUp(base, tmp_path, BEST)
+    bench.plain(0)
+    default = replace(default_choice(base, speedup), usual=False)
+    grid = tuning._grid(bench, default)
+    assert grid[0] == default
     assert len(set(grid)) == len(grid)
-    assert all(len(one.steps) == len(choice.steps) for one in grid)
+    assert all(len(one.steps) == len(default.steps) for one in grid)
+    assert all(one.steps[0] == 0 for one in grid)
+
+    def differs(one):
+        return sum(getattr(one, name) != getattr(default, name) for name in ("length", "trust")) + (
+            one.steps != default.steps
+        )
+
+    near = [min(2, differs(one)) for one in grid]
+    assert near == sorted(near)
+    kinds = {(one.length, one.trust) for one in grid}
+    assert kinds == {(length, trust) for length in tuning.LENGTHS for trust in tuning.TRUSTS}
+    assert len(grid) == len(kinds) * len({one.steps for one in grid})
+    for prior in tuning.PRIORS:
+        levels = base.preset.levels(50)
+        steps = LeastError(len(default.steps), levels, prior).computed_steps(50)
+        assert any(one.steps == tuple(steps) for one in grid)
 
 
-def test_both_denoisers_get_steps():
-    base = resolve(find_preset("wan2.2-t2v-a14b"), "x", speedup=1)
-    handover = base.preset.handover(base.run_steps)
-    choice = default_choice(base, 3)
-    assert handover in choice.steps
-    for other in tuning._grid(base, choice):
-        assert {0, handover} <= set(other.steps)
-        assert len(other.steps) == len(choice.steps)
+@dataclass(frozen=True)
+class Given(Prior):
+    """A covariance that does not follow from the levels."""
+
+    rows: tuple = ()
+
+    def covariance(self, levels):
+        return np.array(self.rows) - self.rows[0][0]
+
+
+def seen_covariance(shown, part, early):
+    """Of the mean of plain runs' ways, begun at the part's first step."""
+    ways = np.linalg.cholesky(np.array(shown)).cumsum(0)  # x₀ at the steps after the first
+    ways = np.vstack([np.zeros(len(ways)), ways])[part]
+    ways = ways - ways[0]
+    return Given(early=early, rows=tuple(map(tuple, ways @ ways.T)))
+
+
+@pytest.mark.parametrize("name", ["demo-image", "wan2.2-t2v-a14b"])
+def test_the_grid_holds_steps_by_what_plain_runs_showed(name, tmp_path):
+    base = resolve(find_preset(name), "x", speedup=1)
+    count, handover = base.run_steps, base.preset.handover(base.run_steps)
+    assert (handover > 0) == (name != "demo-image")
+    default = replace(default_choice(base, 4), usual=False)
+    bench = MadeUp(base, tmp_path / "a", default, cases=2, process=Prior(0.2, 2.5))
+    bench.plain(0)
+    bench.plain(1)
+    levels = bench.levels()
+    assert levels == pytest.approx(base.preset.levels(count))
+    # prompts count alike, however far x₀ moves with them
+    other = Prior(0.1, 1.5).covariance(levels)
+    other = 1e4 * np.diff(np.diff(other, axis=0), axis=1)
+    bench._runs["plain #1"]["moves"] = other.tolist()
+    first = np.array(bench._runs["plain #0"]["moves"])
+    shown = first / np.trace(first) + other / np.trace(other)
+    np.testing.assert_allclose(bench.observed(), shown / 2, rtol=1e-9)
+    placements = {one.steps for one in tuning._grid(bench, default)}
+    priors_alone = MadeUp(base, tmp_path / "b", default, cases=2, process=None)
+    priors_alone.plain(0)
+    assert priors_alone.observed() is None
+    without = {one.steps for one in tuning._grid(priors_alone, default)}
+    assert without < placements
+    expected = set()
+    for early in {prior.early for prior in tuning.PRIORS}:
+        steps = []
+        for begin, end in ((0, handover), (handover, count)):
+            mine = sum(begin <= step < end for step in default.steps)
+            if mine:
+                part = slice(begin, end + 1)  # the first denoiser's run goes on where it ends
+                prior = seen_covariance(shown, part, early)
+                found = LeastError(mine, levels[part], prior).computed_steps(end - begin)
+                steps += [begin + step for step in found]
+        expected.add(tuple(steps))
+    assert placements == without | expected
+    assert all({0, handover} <= set(steps) for steps in placements)
+    assert all(len(steps) == len(default.steps) for steps in placements)
+
+
+def test_what_later_plain_runs_showed_is_not_mixed_up_with_the_first(base, tmp_path):
+    default = replace(default_choice(base, 4.5), usual=False)
+    first = MadeUp(base, tmp_path / "a", default, cases=1, process=Prior(0.2, 2.5))
+    other = MadeUp(base, tmp_path / "b", default, cases=1, process=Prior(3.0, 0.3))
+    grids = []
+    for bench in (first, other):
+        bench.plain(0)
+        grids.append({one.steps for one in tuning._grid(bench, default)})
+    steps = LeastError(len(default.steps), base.preset.levels(50), Prior(3.0, 0.3)).computed_steps(
+        50
+    )
+    assert tuple(steps) in grids[1]
+    assert tuple(steps) not in grids[0]
+
+
+def test_moves_of_another_number_of_steps_are_left_aside(base, tmp_path):
+    bench = MadeUp(base, tmp_path, BEST, cases=2)
+    bench.plain(0)
+    assert bench.observed().shape == (49, 49)
+    bench._runs["plain #0"]["moves"] = [[1.0]]
+    assert bench.observed() is None
+
+
+def test_levels_that_the_scheduler_does_not_tell_are_the_presets(base, tmp_path):
+    bench = MadeUp(base, tmp_path, BEST)
+    bench.plain(0)
+    bench._runs["plain #0"]["levels"] = None
+    assert bench.levels() == base.preset.levels(50)
+    bench._runs["plain #0"]["levels"] = [1.0, *np.linspace(1, 0.1, 50)]
+    assert bench.levels() == tuple(np.linspace(1, 0.1, 50))
+
+
+def test_plain_runs_record_levels_and_moves(flux, tmp_path):
+    preset = tuning.untuned(find_preset("flux.1-dev"))
+    base = resolve(preset, "x", width=32, height=32, steps=12, speedup=1)
+    bench = tuning.Bench(lambda: flux, base, [Case("x", 3), Case("y", 4)], tmp_path, {})
+    bench.plain(0)
+    bench.plain(1)
+    ways = []
+    for number, case in enumerate(bench.cases[:2]):
+        ways.append([])
+        request = replace(base, prompt=case.prompt)
+        made = tuning.generate(flux, request, case.seed, observe=lambda _, x0: ways[-1].append(x0))
+        np.testing.assert_array_equal(bench.plain(number), made.pixels.astype(np.float16))
+        np.testing.assert_array_equal(to_uint8(made.pixels), made.frames)
+        assert made.pixels.dtype == np.float32
+    state = json.loads((tmp_path / "results.json").read_text())
+    for case, way in enumerate(ways):
+        run = state["runs"][f"plain #{case}"]
+        assert run["levels"] == pytest.approx(flux.scheduler.sigmas[:12].tolist())
+        moves = torch.stack(way).flatten(1).double().diff(dim=0).numpy()
+        assert len(moves) == 11
+        np.testing.assert_allclose(run["moves"], moves @ moves.T, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(run["moves"], np.transpose(run["moves"]))
+    again = tuning.Bench(lambda: None, base, bench.cases[:2], tmp_path, {})
+    again.plain(0)
+    assert again.levels() == bench.levels()
+    np.testing.assert_array_equal(again.observed(), bench.observed())
+    assert again.runs_done == 0
 
 
 def test_results_of_other_settings_are_kept_apart(base, tmp_path):
@@ -269,7 +422,7 @@ def test_a_run_that_is_known_to_be_the_same_is_not_done_again(flux, counted, tmp
     def bench(name):
         return tuning.Bench(lambda: flux, base, [Case("x", 1)], tmp_path / name, {})
 
-    first, always = bench("a"), Choice((0, 2, 5, 8, 11), 0.5, tuning.ALWAYS)
+    first, always = bench("a"), Choice((0, 2, 5, 8, 11), 1.0, tuning.ALWAYS)
     trusted = first.quality(always, 0)
     trends = first._runs[f"{always.key} #0"]["trends"]
     assert len(trends) == 3
@@ -278,8 +431,8 @@ def test_a_run_that_is_known_to_be_the_same_is_not_done_again(flux, counted, tmp
         first.quality(replace(default, usual=True), 0)
     )
     counted.taken()
-    for trust in (-0.1, 0.2, tuning.NEVER):
-        choice = Choice(always.steps, 0.5, trust)
+    for trust in (-0.5, 0.0, 0.2, 1e9):
+        choice = Choice(always.steps, 1.0, trust)
         known = first._same(choice, 0)
         assert (known is not None) == (min(trends) > trust)
         if known:
@@ -293,7 +446,7 @@ def test_a_run_that_is_known_to_be_the_same_is_not_done_again(flux, counted, tmp
 
 
 def made_up_found(best=BEST):
-    default = Choice((*range(10), 49), 0.5, -0.1, best.usual)
+    default = Choice((*range(len(best.steps) - 1), 49), 1.0, -0.5)
     figures = ((30.0, 32.0), (29.0, 30.5), (20.0, 21.0))
     return Found(50, default, best, *figures, 9, spread([1.0, 2.0]))
 
@@ -320,20 +473,28 @@ def test_everything_else_of_a_preset_stays(name, tmp_path):
 def test_what_was_tuned_before_for_other_steps_stays(tmp_path):
     preset, path = find_preset("demo-image"), tmp_path / "mine.yaml"
     tuning.write_preset(path, tuned_yaml(preset, [made_up_found()], []))
-    other = Choice((0, 20, 49), 1.0, tuning.ALWAYS)
+    other = Choice((0, 20, 49), 4.0, tuning.ALWAYS)
     tuning.write_preset(path, tuned_yaml(read_preset(path), [made_up_found(other)], []))
     after = read_preset(path).cache.tuned
-    steps = [entry.steps for entry in after]
-    assert list(other.steps) in steps
-    assert after[0].trust == tuning.ALWAYS
+    kept = [(entry.steps, entry.length, entry.trust) for entry in after]
+    assert kept[0] == (list(other.steps), 4.0, tuning.ALWAYS)
+    assert (list(BEST.steps), BEST.length, BEST.trust) in kept[1:]
+    again = replace(BEST, steps=(*BEST.steps[:-2], 43, 46))  # found anew
+    tuning.write_preset(path, tuned_yaml(read_preset(path), [made_up_found(again)], []))
+    steps = [entry.steps for entry in read_preset(path).cache.tuned]
+    assert steps == [list(again.steps), list(other.steps)]
 
 
-def test_a_cautious_default_is_left_to_the_method(tmp_path):
-    usual = Choice((*range(10), 49), 0.5, -0.1, usual=True)
-    text = tuned_yaml(find_preset("demo-image"), [made_up_found(usual)], [])
+def test_the_default_is_written_where_nothing_was_better(tmp_path):
+    found = made_up_found()
+    found = replace(found, best=found.default)
+    text = tuned_yaml(find_preset("demo-image"), [found], [])
     tuning.write_preset(tmp_path / "mine.yaml", text)
-    assert read_preset(tmp_path / "mine.yaml").cache.tuned == []
+    entry = read_preset(tmp_path / "mine.yaml").cache.tuned[0]
+    assert entry.steps == list(found.default.steps)
+    assert (entry.length, entry.trust) == (1.0, -0.5)
     assert "nothing was surely better" in text
+    assert "over the default" not in text
 
 
 @pytest.mark.filterwarnings("ignore")  # of diffusers, which the command silences
