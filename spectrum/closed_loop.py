@@ -5,10 +5,12 @@ x₀ is forecast, and the output that the scheduler is given follows from it and
 hand. That keeps the stiff part of the flow, the pull towards x₀, exact, as exponential integrators
 do (DPM-Solver++, 2211.01095), where an extrapolated velocity overshoots.
 
-The next computed step says where x₀ really went. If it went the way that was forecast, the steps
-since the last computed one are taken again with x₀ interpolated between the two: a corrector
-without another call of the model (its idea is UniPC's, 2302.04867). The scheduler itself takes
-them, so this works for any that is deterministic.
+The next computed step says where x₀ really went. How x₀ moves depends on the model: where the
+last two gaps came out as a smoother way would have it, the next one is forecast by that; where the
+trend was reversed, x₀ is held. If x₀ went the way that was forecast, the steps since the last
+computed one are taken again with x₀ interpolated between the two: a corrector without another call
+of the model (its idea is UniPC's, 2302.04867). The scheduler itself takes them, so this works for
+any that is deterministic.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ class Trajectory:
     plan: Plan
     history: FeatureHistory | None = None
     trusted: bool = True
+    smooth: list[bool] = field(default_factory=list)  # of each gap, whether it was so
     step: int = -1  # the last one taken
     _calls: list[inspect.BoundArguments] = field(default_factory=list)  # since the last computed
     _start: torch.Tensor | None = None  # the sample at the last computed step
@@ -71,16 +74,14 @@ class Trajectory:
 
     def is_finite(self, step: int) -> bool:
         """Whether the forecast for a step can be used."""
-        chosen = self.forecaster if self.trusted else Hold()
-        return self.history is None or bool(torch.isfinite(self._weighted(chosen, step)).all())
+        return self.history is None or bool(torch.isfinite(self._weighted(self._used, step)).all())
 
     def forecast(self, scheduler: Any, step: int, call: inspect.BoundArguments) -> bool:
         """Put the forecast output into the call of `step`; False where it is not finite."""
         assert self.history is not None
         given = call.arguments
         a, b = _coefficients(scheduler, given["timestep"])
-        chosen = self.forecaster if self.trusted else Hold()
-        denoised = self._weighted(chosen, step)
+        denoised = self._weighted(self._used, step)
         sample = given["sample"]
         output = ((denoised - a * sample.float()) / b).to(given["model_output"].dtype)
         if not torch.isfinite(output).all():
@@ -100,6 +101,17 @@ class Trajectory:
         return self.trusted and checked.trend > self.loop.correct_above
 
     @property
+    def _trend(self) -> Forecaster:
+        """What forecasts where the trend is trusted."""
+        usual = self.forecaster
+        adapts = self.loop.adapts and len(self.smooth) > 1 and all(self.smooth[-2:])
+        return usual.smoother if adapts and isinstance(usual, Kriging) else usual
+
+    @property
+    def _used(self) -> Forecaster:
+        return self._trend if self.trusted else Hold()
+
+    @property
     def nbytes(self) -> int:
         return self.history.nbytes if self.history else 0
 
@@ -113,11 +125,17 @@ class Trajectory:
         if self.history is None:
             return Checked()
         held = self._weighted(Hold(), step)
-        trend, change = self._weighted(self.forecaster, step).sub_(held), denoised - held
+        trend, change = self._weighted(self._trend, step).sub_(held), denoised - held
         miss = change - trend if self.trusted else change
         error = float(torch.linalg.vector_norm(miss) / torch.linalg.vector_norm(denoised))
         if len(self.history.steps) < 2:
             return Checked(error)
+        if len(self.history.steps) > 2 and isinstance(self.forecaster, Kriging):
+            usual, smoother = (
+                float(torch.linalg.vector_norm(self._weighted(forecaster, step).sub_(denoised)))
+                for forecaster in (self.forecaster, self.forecaster.smoother)
+            )
+            self.smooth.append(smoother < usual)
         share = float((trend * change).sum() / (trend * trend).sum().clamp_min(1e-30))
         self.trusted = share > self.loop.trust
         return Checked(error, share)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 from numpy.typing import NDArray
 
-from spectrum.prior import PRIOR, Prior, flow_levels, share
+from spectrum.prior import PRIOR, SMOOTH_PRIOR, Array, Prior, conditional_mean, flow_levels, share
 
 Weights = NDArray[np.float64]
 
@@ -103,40 +103,42 @@ class Extrapolation:
 
 @dataclass(frozen=True)
 class Kriging:
-    """Gaussian regression on the two newest computed steps, by the prior of `spectrum.prior`.
+    """Gaussian regression on the `newest` computed steps, by the prior of `spectrum.prior`.
 
-    The newest plus a share of the last change: that share follows from the noise levels of the
-    steps, and it fades as the forecast goes far beyond what the last gap can tell. `levels` are
-    the noise levels of all steps; without them a flow's of shift 3 are taken.
+    Of two: the newest plus a share of the last change, which follows from the noise levels of the
+    steps and fades as the forecast goes far beyond what the last gap can tell. `levels` are the
+    noise levels of all steps; without them a flow's of shift 3 are taken.
     """
 
     prior: Prior = PRIOR
     levels: tuple[float, ...] | None = None
+    newest: int = 2
 
     @property
     def keeps(self) -> int | None:
-        return 2
+        return max(self.newest, 3)  # `smoother` looks at three
 
     def at(self, levels: tuple[float, ...] | None) -> Kriging:
         """The same for a run with these noise levels."""
         return replace(self, levels=levels)
 
+    @property
+    def smoother(self) -> Kriging:
+        """For a model whose x₀ moves without kinks: three steps tell its velocity's change too."""
+        return replace(self, prior=SMOOTH_PRIOR, newest=3)
+
     def weights(self, computed_steps: Sequence[int], step: int, num_steps: int) -> Weights:
         weights = np.zeros(len(computed_steps))
-        weights[-1] = 1.0
-        if len(computed_steps) > 1:
-            p, a = computed_steps[-2:]
-            weights[-2] = -self._share((p, a), (a, step), num_steps)
-            weights[-1] -= weights[-2]
+        known = computed_steps[-self.newest :]
+        weights[-len(known) :] = conditional_mean(self._covariance(num_steps), known, step)
         return weights
 
     def between(self, a: int, b: int, step: int, num_steps: int) -> float:
         """The share of the change from computed step a to b that has come about at `step`."""
-        return self._share((a, b), (a, step), num_steps)
+        return share(self._covariance(num_steps), (a, b), (a, step))
 
-    def _share(self, known: tuple[int, int], sought: tuple[int, int], num_steps: int) -> float:
-        levels = self.levels or flow_levels(num_steps, 3.0)
-        return share(self.prior.covariance(levels), known, sought)
+    def _covariance(self, num_steps: int) -> Array:
+        return self.prior.covariance(self.levels or flow_levels(num_steps, 3.0))
 
 
 @dataclass(frozen=True)

@@ -33,15 +33,16 @@ class Loop:
     `trust` is the share of the forecast change that must have come true over the last gap for the
     next one to be forecast; at a smaller share the steps are too long for this model, and x₀ is
     held, as in sampling with fewer steps. `correct_above` is the share from which the last gap is
-    corrected.
+    corrected. `adapts` lets the smoother of two forecasts take over where it was the better one.
     """
 
     trust: float = -0.5
     correct_above: float = 0.4
+    adapts: bool = True
 
 
 # For forecasters that stand on their own: never overruled, never corrected.
-OPEN = Loop(float("-inf"), correct_above=float("inf"))
+OPEN = Loop(float("-inf"), correct_above=float("inf"), adapts=False)
 
 
 @dataclass(frozen=True)

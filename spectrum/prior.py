@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 # The first step's λ is −∞ where a flow begins with pure noise; this far before the second is enough
 # for it to say little of what comes (1 to 4 measured alike).
 _START = 2.0
+_NOISE = 1e-4  # of a known change, in its variance: near steps of a smooth way tell much the same
 _POINTS = 1000  # of the quadrature over λ, at least one a step
 
 
@@ -32,12 +33,13 @@ class Prior:
 
     `length` is how far its velocity stays alike, in λ; its speed goes with the noise level to the
     `power`. `early` says how much more an error matters the earlier it is made: it counts with
-    ((α + σ) / α) to that power.
+    ((α + σ) / α) to that power. `smooth` makes the velocity one without kinks (Matérn 3/2).
     """
 
     length: float = 1.0
     power: float = 1.0
     early: float = 0.0
+    smooth: bool = False
 
     def covariance(self, levels: tuple[float, ...]) -> Array:
         """Covariance of x₀ − x₀(first step) at the steps of these noise levels.  # [N, N]
@@ -48,6 +50,9 @@ class Prior:
 
 
 PRIOR = Prior()
+
+# Of models whose x₀ goes that way, without guidance most often: see `spectrum.closed_loop`.
+SMOOTH_PRIOR = Prior(length=2.0, smooth=True)
 
 # Where the model predicts the noise, x₀ = (x − σ ε) / α is σ/α times as uncertain as ε: on a U-Net
 # sampled from σ = 39 the error of early gaps made 2 to 5 dB of difference, from σ = 10 none.
@@ -81,12 +86,25 @@ def _covariance(prior: Prior, levels: tuple[float, ...]) -> Array:
     gaps = np.diff(ratios)  # [N-1]
     at = (ratios[:-1, None] + gaps[:, None] * middles).ravel()  # [(N-1)·points]
     speed = (1 / (1 + np.exp(at))) ** prior.power * np.repeat(gaps, points) / points
-    alike = np.exp(-np.abs(at[:, None] - at) / prior.length)
+    apart = np.abs(at[:, None] - at) / prior.length
+    alike = (1 + 3**0.5 * apart) * np.exp(-(3**0.5) * apart) if prior.smooth else np.exp(-apart)
     moves = speed[:, None] * alike * speed
     moves = moves.reshape(count, points, count, points).sum((1, 3))  # of x₀, step by step
     sums = np.zeros((count + 1, count + 1))
     sums[1:, 1:] = moves.cumsum(0).cumsum(1)
     return sums
+
+
+def conditional_mean(covariance: Array, known: Sequence[int], step: int) -> Array:
+    """Weights on x₀ at the known steps, the newest last, for what is expected at `step`.  # [K]
+
+    They sum to 1: it is x₀'s changes since the newest that are regressed.
+    """
+    c, a, before = covariance, known[-1], np.asarray(known[:-1], dtype=np.int64)
+    moved = c[np.ix_(before, before)] - c[before, a, None] - c[a, before] + c[a, a]
+    sought = c[step, before] - c[step, a] - c[a, before] + c[a, a]
+    weights = np.linalg.solve(moved + _NOISE * np.diag(np.diag(moved)), sought)
+    return np.append(weights, 1 - weights.sum())
 
 
 def share(covariance: Array, known: tuple[int, int], sought: tuple[int, int]) -> float:

@@ -125,7 +125,7 @@ def test_the_denoiser_is_not_called_at_forecast_steps(wan):
     assert cache.report.computed_steps == [0, 3, 7, 11]
     assert len(calls) == 2 * 4  # two guidance branches
     size = 4 * 16 * 2 * 2 * 4
-    assert cache.report.stored_bytes == 2 * size
+    assert cache.report.stored_bytes == 3 * size
 
 
 def test_holding_the_denoised_sample_is_sampling_with_fewer_steps(flux):
@@ -192,6 +192,43 @@ def test_the_corrector_takes_the_steps_again_as_regression_expects_them(build):
     for step in COMPUTED[1:]:
         assert torch.allclose(corrected[step], exact[step], atol=1e-4 * scale)
         assert not torch.allclose(uncorrected[step], exact[step], atol=1e-3 * scale)
+
+
+@pytest.mark.parametrize(("adapts", "kinks"), [(True, False), (True, True), (False, False)])
+def test_the_smoother_forecast_takes_over_after_two_gaps_that_it_told_better(adapts, kinks):
+    computed = (0, 4, 8, 12, 16, 20, 24, 28, 31)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(32)
+    usual = Kriging().at(noise_levels(scheduler))
+    kind = type(scheduler)
+    scheduler.__class__ = type(kind.__name__, (kind,), {})
+    plan = make_plan(ExplicitSchedule(computed), 32)
+    trajectory = Trajectory(usual, Loop(float("-inf"), float("inf"), adapts), plan)
+    level = np.array(usual.levels)
+    moves = level[:-1] * np.diff(np.log(1 / np.clip(level, 0, 0.95) - 1))
+    moves *= np.sign(np.sin(np.arange(31) * np.pi / 8)) if kinks else np.arange(31) / 31
+    way = np.append(0, np.cumsum(moves))
+    used, misses, sample = [], [], torch.ones(1, 4)
+    for index, timestep in enumerate(scheduler.timesteps):
+        call = signature(kind.step).bind(scheduler, torch.zeros(1, 4), timestep, sample)
+        if index in computed:
+            a, b = denoised_coefficients(scheduler, timestep)
+            call.arguments["model_output"] = (float(way[index]) - a * sample) / b
+            known = [step for step in computed if step < index]
+            if len(known) > 2:
+                told = (usual.weights(known, index, 32), usual.smoother.weights(known, index, 32))
+                misses.append([abs(float(w @ way[known]) - way[index]) for w in told])
+            trajectory.compute(scheduler, index, call)
+            used.append(trajectory._used)
+        else:
+            assert trajectory.forecast(scheduler, index, call)
+        sample = kind.step(*call.args, **call.kwargs).prev_sample
+    better = [smoother < least for least, smoother in misses]  # at steps 12, 16, ...
+    expected = [False] * 4 + [all(better[k : k + 2]) for k in range(len(better) - 1)]
+    assert [forecaster == usual.smoother for forecaster in used] == (
+        expected if adapts else [False] * 9
+    )
+    assert any(expected) != kinks
 
 
 def test_only_what_regression_forecast_is_corrected():

@@ -104,6 +104,31 @@ def test_the_time_axis_is_the_runs_own_unless_fixed():
 KRIGING = [Kriging(), Kriging(Prior(0.3, 1.25)), Kriging(Prior(4.0)).at(flow_levels(50, 12.0))]
 
 
+def test_the_smoother_of_two_forecasts_goes_on_where_the_velocity_changes_steadily():
+    """Here as a sine of λ, times the noise level."""
+    ratios = np.linspace(-2, 3, 50)
+    levels = tuple(1 / (1 + np.exp(ratios)))
+    way = np.cumsum(np.array(levels) * np.sin(ratios))
+    usual = Kriging(levels=levels)
+    steps = [10, 16, 22]
+    off = [
+        abs(float(forecaster.weights(steps, step, 50) @ way[steps]) - way[step])
+        for step in (25, 28)
+        for forecaster in (usual.smoother, usual)
+    ]
+    assert off[0] < off[1] / 2
+    assert off[2] < off[3] / 2
+    assert usual.smoother.levels == levels
+    weights = usual.smoother.weights([2, *steps], 28, 50)
+    assert weights[0] == 0  # three steps, no more
+    assert (weights[1:] != 0).all()
+    assert weights.sum() == pytest.approx(1)
+    assert usual.keeps == 3
+    np.testing.assert_allclose(  # of two steps the smoother knows two
+        usual.smoother.weights([4], 9, 50), usual.weights([4], 9, 50)
+    )
+
+
 @pytest.mark.parametrize("forecaster", KRIGING, ids=repr)
 def test_kriging_holds_one_feature_and_keeps_the_newest_where_it_is(forecaster):
     assert forecaster.weights([4], 9, 50).tolist() == [1.0]
@@ -143,7 +168,8 @@ def test_kriging_takes_the_levels_of_its_run():
     np.testing.assert_array_equal(Kriging().at(own).at(None).weights(steps, 15, 50), usual)
     other = Kriging().at(flow_levels(50, 12.0)).weights(steps, 15, 50)
     covariance = Kriging().prior.covariance(flow_levels(50, 12.0))
-    assert other[1] == -share(covariance, (4, 9), (9, 15)) != pytest.approx(usual[1], rel=0.02)
+    assert other[1] == pytest.approx(-share(covariance, (4, 9), (9, 15)), rel=2e-4)
+    assert other[1] != pytest.approx(usual[1], rel=0.02)
     assert other.tolist() == [0.0, other[1], 1 - other[1]]
     longer = Kriging(Prior(4.0)).weights(steps, 15, 50)
     assert longer[1] < usual[1]  # the velocity stays alike for longer: more of the last change
