@@ -108,7 +108,7 @@ def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
         emit(f"from step {plan.handover} on by the second denoiser, as far as the preset tells")
     history = document["history"]
     if history["target"] == "output":
-        emit("history: two latents")
+        emit(f"history: {history['features']} latents")
         return
     if not history["bytes"]:
         return  # a model without a preset: `spectrum inspect` measures
