@@ -1,11 +1,12 @@
 """Quality against computed steps: every method and rival against the plain run of the same seed.
 
-    python benchmarks/quality.py --model demo-image --prompts 32 --computed 7 10 14 20
+    python benchmarks/quality.py                       # both embedded models, as in the README
+    python benchmarks/quality.py --model FOLDER --file PROMPTS --guidance 7 --computed 10 14
 
 Prompt k is sampled by itself with seed k. PSNR is of the decoded pictures in float, before they are
 rounded, with a range of 1; for videos a mean over frames. Each figure is a mean over prompts ± its
 standard error, each gain a mean of paired differences. Writes a table (Markdown), a plot (PNG) and
-all figures (JSON) into --out, and resumes from the JSON.
+all figures (JSON) into --out, for each model, and resumes from the JSON.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ def plot(figures: Figures, computed: list[int], title: str) -> Chart:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="demo-image")
+    parser.add_argument("--model", action="append", help="both embedded ones if not given")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int)
@@ -171,7 +172,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/quality"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    preset = find_preset(options.model)
+    for model in options.model or ["demo-image", "demo-video"]:
+        benchmark(model, options)
+
+
+def benchmark(model: str, options: argparse.Namespace) -> None:
+    """One model's figures, table and plot."""
+    _prepared.clear()
+    preset = find_preset(model)
     file = options.file or Path(__file__).parent / "prompts" / f"{preset.name}.txt"
     prompts = file.read_text(encoding="utf-8").splitlines()[: options.prompts]
     ask = functools.partial(
