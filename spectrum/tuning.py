@@ -52,7 +52,7 @@ SCHEMA = 2  # of results.json
 # The grid: priors that schedules follow from, the length of the prior that forecasts follow from,
 # and the share of a forecast change above which the next is trusted.
 PRIORS = tuple(
-    Prior(power=power, early=early) for power in (0.75, 1.0, 1.25) for early in (0.0, 0.25, 0.5)
+    Prior(power=power, early=early) for power in (0.75, 1.0, 1.25) for early in (0.0, 0.5, 1.0)
 )
 LENGTHS = (0.5, 1.0, 2.0, 4.0)
 ALWAYS = -1e9
