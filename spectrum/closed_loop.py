@@ -24,7 +24,7 @@ import torch
 from spectrum.forecast import Forecaster, Hold, Kriging
 from spectrum.history import FeatureHistory
 from spectrum.locate import tensors_of
-from spectrum.methods import Loop
+from spectrum.methods import Loop, kept
 from spectrum.samplers import denoised_coefficients
 from spectrum.schedule import Plan
 
@@ -64,9 +64,8 @@ class Trajectory:
             given["sample"] = sample
             given["model_output"] = ((denoised - a * sample.float()) / b).to(output.dtype)
         if self.history is None:
-            self.history = FeatureHistory(
-                self.plan.features_kept(self.forecaster.keeps) or 1, torch.float32
-            )
+            keeps = kept(self.forecaster, self.loop)
+            self.history = FeatureHistory(self.plan.features_kept(keeps) or 1, torch.float32)
         self.history.append(step, denoised)
         self._calls, self._start = [call], sample.clone()
         self._state, self.step = _state_of(scheduler), step

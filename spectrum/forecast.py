@@ -116,7 +116,7 @@ class Kriging:
 
     @property
     def keeps(self) -> int | None:
-        return max(self.newest, 3)  # `smoother` looks at three
+        return self.newest
 
     def at(self, levels: tuple[float, ...] | None) -> Kriging:
         """The same for a run with these noise levels."""

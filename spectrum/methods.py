@@ -45,6 +45,13 @@ class Loop:
 OPEN = Loop(float("-inf"), correct_above=float("inf"), adapts=False)
 
 
+def kept(forecaster: Forecaster, loop: Loop) -> int | None:
+    """How many of the newest are stored, for the smoother forecast too; None means all of them."""
+    if loop.adapts and isinstance(forecaster, Kriging):
+        return forecaster.smoother.keeps
+    return forecaster.keeps
+
+
 @dataclass(frozen=True)
 class Method:
     """How to forecast, and how the planner spends the computed steps."""
@@ -54,6 +61,11 @@ class Method:
     planner: Planner
     target: Target = "feature"
     loop: Loop = OPEN  # of a method whose target is the output
+
+    @property
+    def keeps(self) -> int | None:
+        """How many of the newest features, or of x₀, are stored; None means all of them."""
+        return kept(self.forecaster, self.loop if self.target == "output" else OPEN)
 
 
 _ALL = (

@@ -81,7 +81,7 @@ class Request:
         history is no more than three latents."""
         if self.method.target == "output":
             return 0
-        kept = self.plan.features_kept(self.method.forecaster.keeps)
+        kept = self.plan.features_kept(self.method.keeps)
         size = self.preset.feature_bytes(self.width or 0, self.height or 0, self.frames, dtype)
         return kept * size * self.branches
 

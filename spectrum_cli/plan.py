@@ -62,7 +62,7 @@ def plan(
 
 
 def _document(request: Request, plan: Plan) -> dict[str, Any]:
-    kept = plan.features_kept(request.method.forecaster.keeps)
+    kept = plan.features_kept(request.method.keeps)
     preset = request.preset
     size = preset.feature_bytes(
         request.width or 0, request.height or 0, request.frames, preset.dtype

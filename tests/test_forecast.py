@@ -123,7 +123,7 @@ def test_the_smoother_of_two_forecasts_goes_on_where_the_velocity_changes_steadi
     assert weights[0] == 0  # three steps, no more
     assert (weights[1:] != 0).all()
     assert weights.sum() == pytest.approx(1)
-    assert usual.keeps == 3
+    assert (usual.keeps, usual.smoother.keeps) == (2, 3)
     np.testing.assert_allclose(  # of two steps the smoother knows two
         usual.smoother.weights([4], 9, 50), usual.weights([4], 9, 50)
     )
