@@ -34,17 +34,16 @@ from spectrum.history import FeatureHistory
 from spectrum.hollow import hollow, recorded, without_residuals
 from spectrum.locate import Anatomy, Tracer, cannot_carry, first_tensor, tensors_of
 from spectrum.methods import DEFAULT_METHOD, OPEN, Method, Target, get_method
-from spectrum.prior import NOISE_PRIOR, PRIOR
 from spectrum.report import Report, Step
 from spectrum.samplers import (
     denoised_coefficients,
     is_stochastic,
     noise_levels,
-    predicts_noise,
     stages_per_step,
     takes_output,
 )
 from spectrum.schedule import AdaptiveSchedule, Plan, Schedule, make_plan
+from spectrum.size import positions
 
 # Called when denoising begins (step None) and after each step.
 Listener = Callable[[Report, Step | None], None]
@@ -289,13 +288,13 @@ class SpectralCache:
 
     # -- steps -----------------------------------------------------------------------------------
 
-    def _begin_run(self) -> _Run:
+    def _begin_run(self, size: int) -> _Run:
         num_steps = self._num_steps()
         handover = handover_step(self._pipe, num_steps)
         levels = noise_levels(self._scheduler)
         if levels is not None:
             levels = levels[-num_steps:] if len(levels) >= num_steps else None
-        prior = NOISE_PRIOR if predicts_noise(self._scheduler) else PRIOR
+        prior = self._method.prior(size)
         if isinstance(self._schedule, AdaptiveSchedule):
             plan = make_plan(self._schedule.at(levels, prior), num_steps, handover)
         elif self._schedule is not None:
@@ -305,7 +304,7 @@ class SpectralCache:
             plan = self._method.planner.plan(num_steps, speedup, handover, levels, prior)
         forecaster = self._forecaster
         if isinstance(forecaster, Kriging):
-            forecaster = forecaster.at(levels)
+            forecaster = forecaster.at(levels, prior.scale)
         run = _Run(plan, Report(num_steps, plan.computed_steps), self._target, forecaster)
         run.report.adaptive = isinstance(plan.schedule, AdaptiveSchedule)
         if run.target == "output" and not self._knows_scheduler():
@@ -336,14 +335,14 @@ class SpectralCache:
         """No more than 2 where noise enters at every step: what is forecast is never near."""
         return min(self._speedup, 2.0) if is_stochastic(self._scheduler) else self._speedup
 
-    def _begin_step(self) -> _Run:
+    def _begin_step(self, size: Callable[[], int]) -> _Run:
         """The run, with its step begun if this is the step's first denoiser call."""
         if self._pipe.scheduler is not self._scheduler:  # the user has set another one
             self._restore_scheduler()
             self._subclass_scheduler()
             self._run = None
         if self._run is None:
-            self._run = self._begin_run()
+            self._run = self._begin_run(size())
         run = self._run
         if not run.under_way:
             run.step += 1
@@ -381,7 +380,7 @@ class SpectralCache:
 
     def _denoise(self, name: str, denoiser: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """One call of a denoiser: computed and recorded, or hollow with forecast features."""
-        run = self._begin_step()
+        run = self._begin_step(lambda: positions(denoiser, args, kwargs))
         latents = first_tensor(args, kwargs)
         if latents is None:
             raise UsageError(f"{type(denoiser).__name__} was called without any latents")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 from numpy.typing import NDArray
 
-from spectrum.prior import PRIOR, SMOOTH_PRIOR, Array, Prior, conditional_mean, flow_levels, share
+from spectrum.prior import SMOOTH_LENGTH, STEADY, Array, Prior, conditional_mean, flow_levels, share
 
 Weights = NDArray[np.float64]
 
@@ -110,7 +110,7 @@ class Kriging:
     noise levels of all steps; without them a flow's of shift 3 are taken.
     """
 
-    prior: Prior = PRIOR
+    prior: Prior = STEADY
     levels: tuple[float, ...] | None = None
     newest: int = 2
 
@@ -118,14 +118,15 @@ class Kriging:
     def keeps(self) -> int | None:
         return self.newest
 
-    def at(self, levels: tuple[float, ...] | None) -> Kriging:
-        """The same for a run with these noise levels."""
-        return replace(self, levels=levels)
+    def at(self, levels: tuple[float, ...] | None, scale: float) -> Kriging:
+        """The same for a run with these noise levels, of pictures of this scale."""
+        return replace(self, levels=levels, prior=replace(self.prior, scale=scale))
 
     @property
     def smoother(self) -> Kriging:
         """For a model whose x₀ moves without kinks: three steps tell its velocity's change too."""
-        return replace(self, prior=SMOOTH_PRIOR, newest=3)
+        prior = replace(self.prior, length=SMOOTH_LENGTH, smooth=True)
+        return replace(self, prior=prior, newest=3)
 
     def weights(self, computed_steps: Sequence[int], step: int, num_steps: int) -> Weights:
         weights = np.zeros(len(computed_steps))

@@ -16,7 +16,7 @@ from spectrum.forecast import (
     Kriging,
     TaylorSeer,
 )
-from spectrum.prior import Prior
+from spectrum.prior import STEADY, UNIT_POSITIONS, UNIT_SCALE, Prior, scale_of
 from spectrum.schedule import Planner
 
 DEFAULT_METHOD = "spectrum"
@@ -61,11 +61,16 @@ class Method:
     planner: Planner
     target: Target = "feature"
     loop: Loop = OPEN  # of a method whose target is the output
+    scale: float = UNIT_SCALE  # S of 64 latent positions, which steps are placed by
 
     @property
     def keeps(self) -> int | None:
         """How many of the newest features, or of x₀, are stored; None means all of them."""
         return kept(self.forecaster, self.loop if self.target == "output" else OPEN)
+
+    def prior(self, positions: int) -> Prior:
+        """What is expected of x₀ for so many latent positions; 0 where their number is unknown."""
+        return Prior(scale=scale_of(positions or UNIT_POSITIONS, self.scale))
 
 
 _ALL = (
@@ -125,7 +130,7 @@ def tuned_method(length: float, trust: float) -> Method:
     """The default method with what calibration found for a model."""
     method = METHODS[DEFAULT_METHOD]
     loop = replace(method.loop, trust=trust)
-    return replace(method, forecaster=Kriging(Prior(length)), loop=loop)
+    return replace(method, forecaster=Kriging(replace(STEADY, length=length)), loop=loop)
 
 
 def get_method(name: str, blend: float | None = None) -> Method:

@@ -72,11 +72,16 @@ class Tuned(_Strict):
 
 
 class Cache(_Strict):
-    """Defaults of `--speedup`, `--method` and `--blend`. `tuned` holds for the method spectrum."""
+    """Defaults of `--speedup`, `--method` and `--blend`.
+
+    `scale` and `tuned` hold for the method spectrum: the noise level σ/α at which the largest
+    structure of a picture of 64 latent positions is decided (`spectrum.prior`), and steps.
+    """
 
     speedup: Annotated[float, Field(ge=1)] = 3.5
     method: str = DEFAULT_METHOD
     blend: Annotated[float, Field(ge=0, le=1)] | None = None
+    scale: Annotated[float, Field(gt=0)] | None = None
     tuned: list[Tuned] = []
 
     @model_validator(mode="after")
@@ -164,10 +169,15 @@ class Preset(_Strict):
         """Bytes of one stored feature of one guidance branch; 0 where its size is unknown."""
         if self.feature is None:
             return 0
+        return self.positions(width, height, frames) * self.feature.channels * BYTES[dtype]
+
+    def positions(self, width: int, height: int, frames: int) -> int:
+        """Latent positions of one sample of this size in pixels; 0 where that is unknown."""
+        if self.feature is None:
+            return 0
         patch = self.feature.pixels_per_token
         depth = (frames - 1) // self.feature.frames_per_token + 1
-        tokens = (width // patch) * (height // patch) * depth
-        return tokens * self.feature.channels * BYTES[dtype]
+        return (width // patch) * (height // patch) * depth
 
     def handover(self, num_steps: int) -> int:
         """The step at which a second denoiser takes over; 0 where there is only one."""

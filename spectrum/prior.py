@@ -1,12 +1,22 @@
 """What is taken for granted of the denoised sample's way, before any of it is computed.
 
-As the noise falls, the model's x₀ settles. On the models that we measured (FLUX, Wan, SD3 and U-Net
-classes, with guidance and without, flows and ε-prediction) its speed in λ = log(α/σ) is in
-proportion to the noise level σ/(α + σ), within a factor of 2 or 3 from λ = −5 to 2, and how it
-moves at one λ tells how it moves within about 1 of it. So its velocity dx₀/dλ is taken to be the
-noise level times an Ornstein-Uhlenbeck process in λ. The rest follows by Gaussian regression:
-forecasts and corrections are conditional means, and the steps to compute are those that leave the
-least expected error (`spectrum.schedule.LeastError`).
+Were a picture Gaussian, a mode of it with variance v would be decided as the noise ρ = σ/α passes
+√v. Along the flow y = x/α goes as √(v + ρ²), and x₀ as v/√(v + ρ²). So x₀'s speed in λ = log(α/σ),
+v ρ²/(v + ρ²)^1.5, is largest near ρ = √v and falls on both sides; and of an error that is in y at
+noise ρ, √(v/(v + ρ²)) is left at the end: what is undecided contracts, what is decided stays.
+
+The largest mode is spread over the whole picture, so its v grows with the number of latent
+positions, and its √v, the scale S, with the root of that number: structure is decided at the higher
+noise the larger the picture (`scale_of`). Below S there are modes of all sizes, so speed falls more
+slowly there than a single mode's. Measured on FLUX, Wan, SD3 and U-Net classes, with guidance and
+without: speed goes with ρ^0.7 below S and falls above it, and what is left of an error is
+S/(S + ρ), within a factor of 2 or 3 from λ = −5 to 5. How x₀ moves at one λ tells how it moves
+within about 1 of it. So its velocity dx₀/dλ is taken to be that speed times an Ornstein-Uhlenbeck
+process in λ. One thing more: where the first step leaps from pure noise to a ρ below S, what was
+to be decided on the way is decided after the leap, within about 0.3 of λ, measured on a U-Net. The
+rest follows by Gaussian regression: forecasts and corrections are conditional
+means, and the steps to compute are those that leave the least expected error at the end
+(`spectrum.schedule.LeastError`).
 """
 
 from __future__ import annotations
@@ -26,19 +36,34 @@ _START = 2.0
 _NOISE = 1e-4  # of a known change, in its variance: near steps of a smooth way tell much the same
 _POINTS = 1000  # of the quadrature over λ, at least one a step
 
+# Of models whose x₀ goes a smooth way, without guidance most often: see `spectrum.closed_loop`.
+SMOOTH_LENGTH = 2.0
+
+
+# S of a picture of 64 latent positions, which are the tokens of a transformer.
+UNIT_SCALE = 4.0
+UNIT_POSITIONS = 64
+
+
+def scale_of(positions: float, unit: float = UNIT_SCALE) -> float:
+    """S, the noise σ/α at which the largest structure of so many latent positions is decided."""
+    return float(unit * (positions / UNIT_POSITIONS) ** 0.5)
+
 
 @dataclass(frozen=True)
 class Prior:
     """How x₀ is expected to move.
 
-    `length` is how far its velocity stays alike, in λ; its speed goes with the noise level to the
-    `power`. `early` says how much more an error matters the earlier it is made: it counts with
-    ((α + σ) / α) to that power. `smooth` makes the velocity one without kinks (Matérn 3/2).
+    `length` is how far its velocity stays alike, in λ; `scale` is S. Its speed goes with
+    (ρ/(S + ρ))^power · (S/(S + ρ))^fall. `settle` is how far in λ a leap of the first step goes on
+    to be made good. `smooth` makes the velocity one without kinks (Matérn 3/2).
     """
 
     length: float = 1.0
-    power: float = 1.0
-    early: float = 0.0
+    scale: float = UNIT_SCALE
+    power: float = 0.7
+    fall: float = 0.5
+    settle: float = 0.3
     smooth: bool = False
 
     def covariance(self, levels: tuple[float, ...]) -> Array:
@@ -48,15 +73,30 @@ class Prior:
         """
         return _covariance(self, levels)
 
+    def speed(self, rho: Array) -> Array:
+        """‖dx₀/dλ‖ at noise ρ = σ/α, but for a factor."""
+        found: Array = (rho / (self.scale + rho)) ** self.power
+        return found * (self.scale / (self.scale + rho)) ** self.fall
+
+    def settling(self, ratios: Array, at: Array) -> Array:
+        """The speed that a leap of the first step adds at λ = `at`; `ratios` are the steps' λ."""
+        leap = 1 - np.exp(ratios[0] - ratios[1])
+        undecided = self.scale / (self.scale + np.exp(-ratios[1]))
+        found: Array = leap * undecided * np.exp(-np.maximum(at - ratios[1], 0) / self.settle)
+        return found
+
+    def remains(self, level: Array) -> Array:
+        """What is left at the end of an error that is 1 in the sample x/(α + σ) at a noise level
+        σ/(α + σ): 1/α of it is in y, and S/(S + ρ) of that remains."""
+        rho = level / (1 - level)
+        return self.scale / (self.scale + rho) / (1 - level)
+
 
 PRIOR = Prior()
 
-# Of models whose x₀ goes that way, without guidance most often: see `spectrum.closed_loop`.
-SMOOTH_PRIOR = Prior(length=2.0, smooth=True)
-
-# Where the model predicts the noise, x₀ = (x − σ ε) / α is σ/α times as uncertain as ε: on a guided
-# U-Net, 10 and 14 steps computed, 1 is 1.7 and 3.2 dB better than 0.5; for flows 0 is best.
-NOISE_PRIOR = Prior(early=1.0)
+# What forecasts count on: that x₀ slows down, but not that it speeds up towards S, nor that it
+# settles. With the fall they are up to 0.8 dB worse.
+STEADY = Prior(fall=0.0, settle=0.0)
 
 
 def flow_levels(num_steps: int, shift: float) -> tuple[float, ...]:
@@ -85,7 +125,10 @@ def _covariance(prior: Prior, levels: tuple[float, ...]) -> Array:
     middles = (np.arange(points) + 0.5) / points
     gaps = np.diff(ratios)  # [N-1]
     at = (ratios[:-1, None] + gaps[:, None] * middles).ravel()  # [(N-1)·points]
-    speed = (1 / (1 + np.exp(at))) ** prior.power * np.repeat(gaps, points) / points
+    speed = prior.speed(np.exp(-at))
+    if prior.settle:
+        speed = np.hypot(speed, prior.settling(ratios, at))
+    speed *= np.repeat(gaps, points) / points
     apart = np.abs(at[:, None] - at) / prior.length
     alike = (1 + 3**0.5 * apart) * np.exp(-(3**0.5) * apart) if prior.smooth else np.exp(-apart)
     moves = speed[:, None] * alike * speed
@@ -127,12 +170,13 @@ def expected_miss(covariance: Array, steps: Sequence[int]) -> float:
 
 
 def gap_errors(prior: Prior, levels: tuple[float, ...], a: int) -> Array:
-    """Expected squared errors of the sample at the end of gaps of forecasts that begin at step a.
+    """Expected squared errors that gaps of forecasts leave, of those that begin at step a.
 
     The row is the computed step before a; the last row is for none, where x₀ is held. The column is
     the step at which the gap ends, a + 1 first; the last is the end of the run, where the sample is
     the last x₀. In between a forecast weighs as much as an exact solver moves the sample
-    towards x₀ there: σ_b (α/σ at the step's end − at its beginning).  # [a + 1, N - a]
+    towards x₀ there: σ_b (α/σ at the step's end − at its beginning); and of the gap's error counts
+    what remains of it at the end of the run.  # [a + 1, N - a]
     """
     c, count = prior.covariance(levels), len(levels)
     level = np.clip(np.asarray(levels[a:]), 1e-5, 1 - 1e-7)
@@ -140,7 +184,7 @@ def gap_errors(prior: Prior, levels: tuple[float, ...], a: int) -> Array:
     ends = np.arange(1, count - a)
     weights = np.zeros((count - a, count - a))  # of the forecasts, for each end
     weights[:-1, :-1] = level[ends, None] * moves * (np.arange(count - a - 1) < ends[:, None])
-    weights[:-1] *= (1 - level[ends, None]) ** -prior.early
+    weights[:-1] *= prior.remains(level[ends, None])
     weights[-1, -1] = 1.0
     moved = c[a:, a:] - c[a:, a, None] - c[a, a:] + c[a, a]  # covariance of x₀ − x₀(a)
     held = ((weights @ moved) * weights).sum(1)

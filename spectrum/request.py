@@ -68,7 +68,13 @@ class Request:
         if self.schedule is not None:
             return make_plan(self.schedule, self.run_steps, handover)
         levels = self.preset.levels(self.steps)[-self.run_steps :]
-        return self.method.planner.plan(self.run_steps, self.speedup, handover, levels)
+        prior = self.method.prior(self.positions)
+        return self.method.planner.plan(self.run_steps, self.speedup, handover, levels, prior)
+
+    @property
+    def positions(self) -> int:
+        """Latent positions of one sample; 0 where the preset doesn't tell."""
+        return self.preset.positions(self.width or 0, self.height or 0, self.frames)
 
     @property
     def branches(self) -> int:
@@ -150,6 +156,8 @@ def resolve(
     chosen = get_method(method, blend)
     if target is not None:
         chosen = replace(chosen, target=target)
+    if preset.cache.scale is not None:
+        chosen = replace(chosen, scale=preset.cache.scale)
     request = Request(
         preset=preset,
         prompt=prompt.strip(),

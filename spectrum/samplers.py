@@ -70,13 +70,6 @@ def denoised_coefficients(scheduler: Any, timestep: Any) -> tuple[float, float] 
     return None
 
 
-def predicts_noise(scheduler: Any) -> bool:
-    """Whether the model's output is ε."""
-    if type(scheduler).__name__.startswith("FlowMatch"):
-        return False
-    return bool(scheduler.config.get("prediction_type") == "epsilon")
-
-
 def noise_levels(scheduler: Any) -> tuple[float, ...] | None:
     """σ / (α + σ) at each of the scheduler's steps, falling from about 1; None where unknown."""
     name, config = type(scheduler).__name__, scheduler.config

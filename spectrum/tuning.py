@@ -49,11 +49,11 @@ from spectrum.schedule import LONG, ExplicitSchedule, LeastError
 
 SCHEMA = 2  # of results.json
 
-# The grid: priors that schedules follow from, the length of the prior that forecasts follow from,
-# and the share of a forecast change above which the next is trusted.
-PRIORS = tuple(
-    Prior(power=power, early=early) for power in (0.75, 1.0, 1.25) for early in (0.0, 0.5, 1.0)
-)
+# The grid: what the size's own scale S is multiplied by, and the power that speed goes with, for
+# the priors that schedules follow from; the length of the prior that forecasts follow from; and the
+# share of a forecast change above which the next is trusted.
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+POWERS = (0.7, 1.0)
 LENGTHS = (0.5, 1.0, 2.0, 4.0)
 ALWAYS = -1e9
 TRUSTS = (ALWAYS, -0.5, 0.0)
@@ -481,9 +481,9 @@ def _grid(bench: Bench, default: Choice) -> list[Choice]:
     """The default, then what differs from it in one respect, then the rest in no order."""
     near = replace(default, usual=False)
     levels, observed = bench.levels(), bench.observed()
-    priors = [*PRIORS]
+    priors = [replace(prior, power=power) for prior in scaled(bench.base) for power in POWERS]
     if observed is not None and bench.base.run_steps <= LONG:
-        priors += [_Observed(early=prior.early, moves=observed) for prior in PRIORS[:3]]
+        priors += [_Observed(scale=p.scale, moves=observed) for p in scaled(bench.base)]
     placements = [placed(bench.base, near.steps, prior, levels) for prior in priors]
     kinds = [(length, trust) for trust in TRUSTS for length in LENGTHS]
     everything = [
@@ -498,6 +498,12 @@ def _grid(bench: Bench, default: Choice) -> list[Choice]:
 
     everything.sort(key=lambda choice: min(2, differs(choice)))
     return list(dict.fromkeys([default, *everything]))
+
+
+def scaled(base: Request) -> list[Prior]:
+    """The default's prior for pictures of this size, with S larger and smaller."""
+    own = base.method.prior(base.positions)
+    return [replace(own, scale=own.scale * factor) for factor in SCALES]
 
 
 def placed(

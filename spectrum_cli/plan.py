@@ -29,9 +29,9 @@ def plan(
     warmup: Annotated[
         int | None, typer.Option(min=1, help="Steps it computes at the start; 5 if not given.")
     ] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels, for the memory.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels, for the memory.")] = None,
-    frames: Annotated[int | None, typer.Option(help="Of a video, for the memory.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Of a video.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show which steps would be computed and which forecast, and the memory that takes."""
@@ -63,7 +63,7 @@ def plan(
 
 def _document(request: Request, plan: Plan) -> dict[str, Any]:
     kept = plan.features_kept(request.method.keeps)
-    preset = request.preset
+    preset, placed = request.preset, request.method.planner.family == "least"
     size = preset.feature_bytes(
         request.width or 0, request.height or 0, request.frames, preset.dtype
     )
@@ -78,6 +78,8 @@ def _document(request: Request, plan: Plan) -> dict[str, Any]:
         "forecast_steps": plan.forecast_steps,
         "ideal_speedup": plan.speedup,
         "handover": plan.handover or None,
+        "positions": request.positions or None,  # None: unknown
+        "scale": request.method.prior(request.positions).scale if placed else None,
         "history": {
             "features": kept,
             "branches": request.branches,
@@ -106,6 +108,9 @@ def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
     emit(f"ideal speedup {plan.speedup:.2f}×")
     if plan.handover:
         emit(f"from step {plan.handover} on by the second denoiser, as far as the preset tells")
+    if document["scale"]:
+        size = f"{request.positions:,} latent positions" if request.positions else "unknown size"
+        emit(f"placed for pictures of {size}: scale {document['scale']:.3g}")
     history = document["history"]
     if history["target"] == "output":
         emit(f"history: {history['features']} latents")

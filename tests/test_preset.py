@@ -48,10 +48,10 @@ def test_the_current_folder_comes_before_the_users_before_the_package(places):
 @pytest.mark.parametrize("name", PAPER)
 def test_the_papers_models_reach_both_published_schedules(name):
     preset = find_preset(name)
-    plan = resolve(preset, "x").plan
+    plan = resolve(preset, "x", method="published").plan
     assert preset.steps == 50
     assert list(plan.computed_steps) == WindowSchedule(alpha=0.75).computed_steps(50)
-    plan = resolve(preset, "x", speedup=5).plan
+    plan = resolve(preset, "x", method="published", speedup=5).plan
     assert list(plan.computed_steps) == WindowSchedule(alpha=3).computed_steps(50)
 
 
@@ -92,8 +92,9 @@ def test_the_size_of_a_feature():
         ("fps: 16", "fps: 0", "video.fps: Input should be greater than or equal to 1, not 0"),
         ("media: video", "media: film", "media: "),
         ("speedup: 3.5", "speedup: fast", "cache.speedup: "),
-        ("method: published", "method: publish", "did you mean 'published'"),
-        ("method: published", "method: hold", "no ridge to blend"),
+        ("speedup: 3.5", "method: publish", "did you mean 'published'"),
+        ("speedup: 3.5", "method: hold\n  blend: 0.5", "no ridge to blend"),
+        ("speedup: 3.5", "scale: 0", "cache.scale: Input should be greater than 0, not 0"),
         ("fps: 16", "fps: 16, fpss: 1", "video.fpss: unknown key"),
         ("dtype: bfloat16", "dtype: int8", "dtype: "),
         ("branches: 2", "branches: 3", "guidance.branches: "),

@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 
 from spectrum.prior import (
-    NOISE_PRIOR,
     PRIOR,
     Prior,
     expected_miss,
     flow_levels,
     gap_errors,
     log_ratios,
+    scale_of,
     share,
 )
 
 FLOW = flow_levels(12, 3.0)
 EVEN = tuple(np.linspace(0.93, 0.06, 9))
-PRIORS = [PRIOR, NOISE_PRIOR, Prior(length=0.3), Prior(length=4.0, power=0.75, early=0.25)]
+LARGE = Prior(scale=scale_of(32_760))
+PRIORS = [PRIOR, LARGE, Prior(length=0.3), Prior(4.0, scale=1.0, power=1.0, fall=0.0, settle=0.0)]
 
 
 def ratios(levels):
@@ -29,19 +30,29 @@ def ratios(levels):
     return np.array([max(first, rest[0] - 2.0), *rest])
 
 
-def simulated(prior, levels, paths=20_000, points=60):
-    """Values of the stated process at the steps: dx₀/dλ = level^power · Ornstein-Uhlenbeck."""
+RATIOS = ratios(FLOW)
+
+
+def simulated(prior, paths=20_000, points=60):
+    """Values of the stated process at the steps: dx₀/dλ = speed(ρ) · Ornstein-Uhlenbeck."""
     generator = np.random.default_rng(0)
     velocity = generator.standard_normal(paths)  # stationary, of variance 1
     where, ways = np.zeros(paths), [np.zeros(paths)]
-    for begin, end in pairwise(ratios(levels)):
+    for begin, end in pairwise(RATIOS):
         gap = (end - begin) / points
         decay = np.exp(-gap / prior.length)
         for point in range(points):
-            level = 1 / (1 + np.exp(begin + (point + 0.5) * gap))
+            rho = np.exp(-begin - (point + 0.5) * gap)
+            speed = (rho / (prior.scale + rho)) ** prior.power
+            speed *= (prior.scale / (prior.scale + rho)) ** prior.fall
+            if prior.settle:
+                leap = 1 - np.exp(RATIOS[0] - RATIOS[1])
+                undecided = prior.scale / (prior.scale + np.exp(-RATIOS[1]))
+                since = max(0.0, begin + (point + 0.5) * gap - RATIOS[1])
+                speed = np.hypot(speed, leap * undecided * np.exp(-since / prior.settle))
             fresh = generator.standard_normal(paths)
             after = decay * velocity + np.sqrt(1 - decay**2) * fresh
-            where = where + level**prior.power * gap * (velocity + after) / 2
+            where = where + speed * gap * (velocity + after) / 2
             velocity = after
         ways.append(where)
     return np.array(ways)  # [N, paths]
@@ -74,9 +85,13 @@ def test_a_covariance_is_one(prior, levels):
     assert (np.diag(covariance)[1:] > 0).all()
 
 
-@pytest.mark.parametrize("prior", [PRIOR, Prior(length=0.3, power=0.5), Prior(4.0)], ids=repr)
+@pytest.mark.parametrize(
+    "prior",
+    [PRIOR, Prior(length=0.3, scale=1.0, fall=1.0, settle=0.0), Prior(4.0, power=0.5, settle=1.0)],
+    ids=repr,
+)
 def test_it_is_that_of_the_stated_process(prior):
-    drawn = np.cov(simulated(prior, FLOW))
+    drawn = np.cov(simulated(prior))
     covariance = prior.covariance(FLOW)
     # sampling error of 20,000 paths: about 1 % of the standard deviations' product
     deviations = np.sqrt(np.diag(covariance))
@@ -98,7 +113,7 @@ def test_an_even_speed_has_a_closed_form(length):
     s, t = np.minimum(at[:, None], at), np.maximum(at[:, None], at)
     decayed = 1 - np.exp(-s / length) + np.exp(-(t - s) / length) - np.exp(-t / length)
     np.testing.assert_allclose(
-        Prior(length, power=0.0).covariance(FLOW),
+        Prior(length, power=0.0, fall=0.0, settle=0.0).covariance(FLOW),
         2 * length * s - length**2 * decayed,
         rtol=2e-3,
         atol=1e-6,
@@ -150,7 +165,8 @@ def test_errors_of_gaps_are_those_that_the_solver_makes_of_them(prior):
             sigma, after = EVEN[step], EVEN[step + 1]
             weights = weights * after / sigma
             weights[step] += (1 - after) - (1 - sigma) * after / sigma
-            ends[step + 1] = weights * (1 - after) ** -prior.early
+            rho = after / (1 - after)
+            ends[step + 1] = weights / (1 - after) * prior.scale / (prior.scale + rho)
         ends[count] = np.eye(count)[-1]  # where all the noise is gone
         for before in range(a + 1):  # a itself: none
             left = missed @ covariance @ missed.T
@@ -176,4 +192,27 @@ def test_levels_of_exactly_one_and_none_and_single_steps(prior, levels):
         assert (errors >= 0).all()
     for p, a, j in zip(range(9), range(1, 9), range(2, len(levels)), strict=False):
         gap = log_ratios(levels)[a] - log_ratios(levels)[p]
-        assert 0 < share(covariance, (p, a), (a, j)) < 1 / (1 - np.exp(-gap / prior.length))
+        found = share(covariance, (p, a), (a, j))
+        assert found > 0
+        if not prior.fall and not prior.settle:  # where x₀ never speeds up
+            assert found < 1 / (1 - np.exp(-gap / prior.length))
+
+
+def test_of_a_gaussian_mode_the_law_is_the_exact_one_at_both_ends():
+    """A mode of variance v: x₀ = v/√(v + ρ²) and y = √(v + ρ²), times a number that stays."""
+    prior, v = Prior(scale=5.0, power=2.0, fall=1.0), 25.0
+    for rho, power in [(0.01, 2), (1000.0, -1)]:  # exponents of the speed
+        near = np.array([rho, 1.01 * rho])
+        exact = np.diff(np.log(v * near**2 / (v + near**2) ** 1.5)) / np.log(1.01)
+        assert exact == pytest.approx(power, abs=0.01)
+        assert np.diff(np.log(prior.speed(near))) / np.log(1.01) == pytest.approx(power, abs=0.02)
+    level = np.array([1e-4, 0.5, 1 - 1e-4])
+    rho = level / (1 - level)
+    exact = np.sqrt(v / (v + rho**2)) / (1 - level)  # 1/α of an error of x is in y
+    np.testing.assert_allclose(prior.remains(level)[[0, 2]], exact[[0, 2]], rtol=1e-3)
+    assert 0.7 * exact[1] < prior.remains(level)[1] < exact[1]
+
+
+def test_the_scale_goes_with_the_side_of_the_picture():
+    assert scale_of(4 * 4096) == 2 * scale_of(4096) == 16 * scale_of(64)
+    assert scale_of(64, 3.0) == 3.0

@@ -18,9 +18,9 @@ from tiny_images import CASES
 
 from spectrum import SpectralCache
 from spectrum.closed_loop import Trajectory
-from spectrum.forecast import Hold, Kriging
-from spectrum.prior import NOISE_PRIOR, PRIOR
-from spectrum.samplers import is_stochastic, noise_levels, predicts_noise
+from spectrum.forecast import Hold
+from spectrum.prior import Prior
+from spectrum.samplers import is_stochastic, noise_levels
 from spectrum.schedule import ExplicitSchedule, LeastError
 
 FeatureCache = functools.partial(SpectralCache, target="feature")
@@ -84,7 +84,6 @@ def test_plan_and_forecasts_follow_the_schedulers_levels(name, pipes, monkeypatc
     model, kind, settings, _ = SAMPLERS[name]
     pipe, call = pipes[model], CASES[model].call
     pipe.scheduler = kind.from_config(pipe.scheduler.config, **settings)
-    assert predicts_noise(pipe.scheduler) == (model == "sdxl")
     seen, forecasters, forecast = [], [], Trajectory.forecast
 
     def recording(self, *args):
@@ -96,17 +95,12 @@ def test_plan_and_forecasts_follow_the_schedulers_levels(name, pipes, monkeypatc
         assert torch.isfinite(sample(pipe, call)).all()
     levels = noise_levels(pipe.scheduler)
     assert len(levels) == STEPS
-    assert set(forecasters) == {Kriging(levels=levels)}
-    prior = NOISE_PRIOR if model == "sdxl" else PRIOR
+    assert {forecaster.levels for forecaster in forecasters} == {levels}
+    (scale,) = {forecaster.prior.scale for forecaster in forecasters}
+    prior = Prior(scale=scale)
     planned = LeastError(4, levels, prior).computed_steps(STEPS)
     assert cache.report.computed_steps == planned
     assert seen == planned  # once a step, with solvers of two stages too
-
-
-def test_v_prediction_is_no_noise():
-    assert not predicts_noise(EulerDiscreteScheduler(prediction_type="v_prediction"))
-    assert predicts_noise(EulerDiscreteScheduler())
-    assert not predicts_noise(FlowMatchEulerDiscreteScheduler())
 
 
 @pytest.mark.parametrize(

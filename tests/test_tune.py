@@ -36,7 +36,8 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def args(weights, tmp_path, monkeypatch):
     """A search of few candidates."""
-    monkeypatch.setattr(tuning, "PRIORS", (Prior(power=1.25),))
+    monkeypatch.setattr(tuning, "SCALES", (2.0,))
+    monkeypatch.setattr(tuning, "POWERS", (1.25,))
     monkeypatch.setattr(tuning, "LENGTHS", (1.0, 2.0))
     monkeypatch.setattr(tuning, "TRUSTS", (-0.5, 0.0))
     (tmp_path / "prompts.txt").write_text("a cat\n\na dog\n")
@@ -171,7 +172,7 @@ def test_refusals(spectrum, args, tmp_path):
 # -- the search ----------------------------------------------------------------------------------
 
 
-SHOWN = Prior(0.4, 1.5)  # how x₀ moves in its plain runs
+SHOWN = Prior(0.4, power=1.5, fall=0.0, settle=0.0)  # how x₀ moves in its plain runs
 
 
 class MadeUp(tuning.Bench):
@@ -279,7 +280,7 @@ def test_the_grid_begins_near_the_default(base, tmp_path, speedup):
     kinds = {(one.length, one.trust) for one in grid}
     assert kinds == {(length, trust) for length in tuning.LENGTHS for trust in tuning.TRUSTS}
     assert len(grid) == len(kinds) * len({one.steps for one in grid})
-    for prior in tuning.PRIORS:
+    for prior in tuning.scaled(bench.base):
         levels = base.preset.levels(50)
         steps = LeastError(len(default.steps), levels, prior).computed_steps(50)
         assert any(one.steps == tuple(steps) for one in grid)
@@ -295,12 +296,12 @@ class Given(Prior):
         return np.array(self.rows) - self.rows[0][0]
 
 
-def seen_covariance(shown, part, early):
+def seen_covariance(shown, part, scale):
     """Of the mean of plain runs' ways, begun at the part's first step."""
     ways = np.linalg.cholesky(np.array(shown)).cumsum(0)  # x₀ at the steps after the first
     ways = np.vstack([np.zeros(len(ways)), ways])[part]
     ways = ways - ways[0]
-    return Given(early=early, rows=tuple(map(tuple, ways @ ways.T)))
+    return Given(scale=scale, rows=tuple(map(tuple, ways @ ways.T)))
 
 
 @pytest.mark.parametrize("name", ["demo-image", "wan2.2-t2v-a14b"])
@@ -309,13 +310,15 @@ def test_the_grid_holds_steps_by_what_plain_runs_showed(name, tmp_path):
     count, handover = base.run_steps, base.preset.handover(base.run_steps)
     assert (handover > 0) == (name != "demo-image")
     default = replace(default_choice(base, 4), usual=False)
-    bench = MadeUp(base, tmp_path / "a", default, cases=2, process=Prior(0.2, 2.5))
+    bench = MadeUp(
+        base, tmp_path / "a", default, cases=2, process=Prior(0.2, power=2.5, fall=0.0, settle=0.0)
+    )
     bench.plain(0)
     bench.plain(1)
     levels = bench.levels()
     assert levels == pytest.approx(base.preset.levels(count))
     # prompts count alike, however far x₀ moves with them
-    other = Prior(0.1, 1.5).covariance(levels)
+    other = Prior(0.1, power=1.5, fall=0.0, settle=0.0).covariance(levels)
     other = 1e4 * np.diff(np.diff(other, axis=0), axis=1)
     bench._runs["plain #1"]["moves"] = other.tolist()
     first = np.array(bench._runs["plain #0"]["moves"])
@@ -328,13 +331,13 @@ def test_the_grid_holds_steps_by_what_plain_runs_showed(name, tmp_path):
     without = {one.steps for one in tuning._grid(priors_alone, default)}
     assert without < placements
     expected = set()
-    for early in {prior.early for prior in tuning.PRIORS}:
+    for scale in {prior.scale for prior in tuning.scaled(base)}:
         steps = []
         for begin, end in ((0, handover), (handover, count)):
             mine = sum(begin <= step < end for step in default.steps)
             if mine:
                 part = slice(begin, end + 1)  # the first denoiser's run goes on where it ends
-                prior = seen_covariance(shown, part, early)
+                prior = seen_covariance(shown, part, scale)
                 found = LeastError(mine, levels[part], prior).computed_steps(end - begin)
                 steps += [begin + step for step in found]
         expected.add(tuple(steps))
@@ -345,15 +348,19 @@ def test_the_grid_holds_steps_by_what_plain_runs_showed(name, tmp_path):
 
 def test_what_later_plain_runs_showed_is_not_mixed_up_with_the_first(base, tmp_path):
     default = replace(default_choice(base, 4.5), usual=False)
-    first = MadeUp(base, tmp_path / "a", default, cases=1, process=Prior(0.2, 2.5))
-    other = MadeUp(base, tmp_path / "b", default, cases=1, process=Prior(3.0, 0.3))
+    first = MadeUp(
+        base, tmp_path / "a", default, cases=1, process=Prior(0.2, power=2.5, fall=0.0, settle=0.0)
+    )
+    other = MadeUp(
+        base, tmp_path / "b", default, cases=1, process=Prior(3.0, power=0.3, fall=0.0, settle=0.0)
+    )
     grids = []
     for bench in (first, other):
         bench.plain(0)
         grids.append({one.steps for one in tuning._grid(bench, default)})
-    steps = LeastError(len(default.steps), base.preset.levels(50), Prior(3.0, 0.3)).computed_steps(
-        50
-    )
+    steps = LeastError(
+        len(default.steps), base.preset.levels(50), Prior(3.0, power=0.3, fall=0.0, settle=0.0)
+    ).computed_steps(50)
     assert tuple(steps) in grids[1]
     assert tuple(steps) not in grids[0]
 

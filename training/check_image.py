@@ -36,7 +36,7 @@ from scenes import (
 )
 
 GRID = 32  # cells each way that shapes are compared on
-LARGE = 22.0  # px, radius between small and large
+LARGE = 23.0  # px, radius between small and large
 SMALLEST = 60  # px of area, below this it is no object
 CRUMB = 20  # px of area, below this it is no part of one
 

@@ -26,15 +26,16 @@ def save(state: Any, path: Path) -> None:
 
 
 class Budget:
-    """Wall-clock time to train for; `spent` is in seconds and carries over a resumed run."""
+    """This process's processor time to train for, so that other work on the machine costs nothing
+    but patience; `spent` is in seconds and carries over a resumed run."""
 
     def __init__(self, minutes: float, spent: float = 0.0) -> None:
         self.seconds = minutes * 60
-        self._start = time.monotonic() - spent
+        self._start = time.process_time() - spent
 
     @property
     def spent(self) -> float:
-        return time.monotonic() - self._start
+        return time.process_time() - self._start
 
     @property
     def progress(self) -> float:

@@ -43,7 +43,7 @@ BACKGROUNDS = {
 }
 SHAPES = ("circle", "square", "triangle", "star", "ring", "heart", "cross", "diamond")
 RELATIONS = ("above", "below", "left of", "right of")
-SIZES = {"small": (16.0, 18.0), "large": (26.0, 28.0), "": (20.0, 24.0)}  # radius in px
+SIZES = {"small": (17.5, 19.0), "large": (27.0, 28.5), "": (21.5, 24.5)}  # radius in px
 APART = 62.0  # px between the centres of two things
 TEXTURES = ("striped",)
 MIN_CONTRAST = 135.0  # distance in RGB between a thing and its background
