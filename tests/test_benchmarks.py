@@ -13,7 +13,11 @@ from diffusers import (
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
+from contenders import found_schedules
+from leave_one_out import candidates_of, cells_of, chosen, verdict
 from matching import matched, solver
+from placement import distance
+from tables import Sheet, open_sheet, read_sheets, sheet_table
 
 from spectrum.samplers import denoised_coefficients, noise_levels
 
@@ -85,3 +89,56 @@ def test_other_solver_has_the_same_shift():
     own = FlowMatchEulerDiscreteScheduler(shift=3.0)
     assert solver(own, "unipc").config.flow_shift == 3.0
     assert type(solver(EulerDiscreteScheduler(**BETAS), "dpm++")) is DPMSolverMultistepScheduler
+
+
+def sheet_of(model, **columns):
+    """Of one cell: dB of two prompts for each contender, given as their mean."""
+    column = {name.replace("_", "@"): [mean - 1, mean + 1] for name, mean in columns.items()}
+    return Sheet(model, match=8, steps=50, figures={"10": column})
+
+
+def test_sheet_comes_back_from_its_file(tmp_path):
+    sheet = sheet_of("a", spectrum=30, hold=20)
+    sheet.save(tmp_path)
+    assert open_sheet(tmp_path, "a", 8, 50) == sheet
+    assert read_sheets(tmp_path) == [sheet]
+    assert open_sheet(tmp_path, "a", 1, 50).figures == {}
+
+
+def test_table_compares_with_the_best_rival():
+    sheet = sheet_of("a", spectrum=30, spectrum_2=33, hold=20, even=25)
+    lines = list(sheet_table(sheet))
+    assert lines[2].startswith("| `spectrum@2` | 33.0 ± 1.0 |")
+    assert lines[-1] == "| *`spectrum` over the best rival* | 5.0 ± 0.0 (even) |"
+
+
+def test_left_out_model_has_no_say():
+    models = cells_of(
+        [
+            sheet_of("a", spectrum_1=30, spectrum_8=20, hold=22),
+            sheet_of("b", spectrum_1=20, spectrum_8=24, hold=22),
+            sheet_of("c", spectrum_1=20, spectrum_8=23, hold=22),
+        ]
+    )
+    candidates = candidates_of(models)
+    assert candidates == ["spectrum@1", "spectrum@8"]
+    assert chosen(models, candidates, None) == "spectrum@1"
+    assert chosen(models, candidates, "a") == "spectrum@8"
+    lines = list(verdict(models, candidates))
+    assert lines[0] == "- mean over 3 left-out models: -2.0 ± 0.0 dB"
+    assert lines[3].endswith(": 3 cells")
+
+
+def test_found_schedules_fit_the_count():
+    found = found_schedules(50, 10)
+    assert found
+    for name, plan in {**found, **found_schedules(50, 20)}.items():
+        assert len(plan) == int(name.split()[-1])
+        assert plan[0] == 0
+        assert plan[-1] < 50
+    assert len(found_schedules(50, 20)) == 4
+    assert found_schedules(28, 10) == {}
+
+
+def test_distance_of_schedules():
+    assert distance([0, 5, 10], [0, 7, 14]) == 2
