@@ -19,7 +19,7 @@ from spectrum.forecast import Extrapolation, Hold
 from spectrum.methods import DEFAULT_METHOD, get_method
 from spectrum.schedule import ExplicitSchedule
 
-OURS = "spectrum"  # all names that begin so are ours
+OURS = "spectrum"
 PUBLISHED = "published"
 METHODS = ("even", "hold", "taylor1", "taylor2")
 SOLVERS = {
@@ -49,6 +49,15 @@ def candidate(scale: float | None = None) -> dict[str, Any]:
     return {"method": method if scale is None else replace(method, scale=scale)}
 
 
+def _on_published_steps(steps: int, count: int) -> dict[str, Any]:
+    """The default method with the published planner: what is left is the forecast's share."""
+    method = get_method(DEFAULT_METHOD)
+    return {
+        "method": replace(method, planner=get_method(PUBLISHED).planner),
+        "speedup": steps / count,
+    }
+
+
 def contenders(
     model: Model, steps: int, count: int, scales: Sequence[float], feature_lines: bool, slow: bool
 ) -> list[Contender]:
@@ -62,6 +71,7 @@ def contenders(
     line = {"forecaster": Extrapolation(1), "method": PUBLISHED} | speedup
     found.append(Contender(f"{PUBLISHED}-steps:line", {**line, "target": "output"}))
     found.append(Contender(f"{PUBLISHED}-steps:feature-line", {**line, "target": "feature"}))
+    found.append(Contender(f"{PUBLISHED}-steps:{OURS}", _on_published_steps(steps, count)))
     for name, plan in found_schedules(steps, count).items():
         schedule = {"schedule": ExplicitSchedule(plan)}
         straight = {"forecaster": Extrapolation(1), **schedule}
