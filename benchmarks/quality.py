@@ -25,6 +25,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import diffusers
 import torch
 from contenders import Contender, contenders, run, sample_plainly
 from models import Model, load_model, psnr, zoo_folders
@@ -115,6 +116,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/quality"))
     options = parser.parse_args()
     torch.set_num_threads(1)
+    diffusers.logging.set_verbosity_error()  # other solvers ignore parts of a config
     options.out.mkdir(parents=True, exist_ok=True)
     sources = options.model or ([] if options.zoo else EMBEDDED)
     for source in [*sources, *(zoo_folders(options.zoo) if options.zoo else [])]:
