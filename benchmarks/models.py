@@ -1,0 +1,103 @@
+"""The small models that quality is measured on, all called alike: many prompts at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spectrum.loading import choose_device, load_pipeline
+from spectrum.metrics import PSNR_LIMIT
+from spectrum.preset import find_preset
+from spectrum.request import resolve
+
+HERE = Path(__file__).parent
+UNSEEN_SEED = 7  # of the zoo's captions
+
+
+@dataclass(frozen=True)
+class Model:
+    """A pipeline and its prompts; prompt k is sampled with seed k, `batch` of them at once."""
+
+    name: str
+    pipe: Any
+    scheduler: Any  # the pipeline's own
+    count: int  # of prompts
+    batch: int
+    arguments: Callable[[slice], dict[str, Any]]  # of the call, for these prompts
+    pixels: Callable[[Any], Tensor]  # its output -> [B, F, H, W, 3] in 0..1
+
+    def sample(self, steps: int) -> Tensor:
+        """All prompts -> [B, F, H, W, 3]"""
+        made = []
+        for start in range(0, self.count, self.batch):
+            end = min(start + self.batch, self.count)
+            output = self.pipe(
+                **self.arguments(slice(start, end)),
+                num_inference_steps=steps,
+                generator=[torch.Generator().manual_seed(seed) for seed in range(start, end)],
+                return_dict=False,
+            )[0]
+            made.append(self.pixels(output))
+        return torch.cat(made)
+
+
+def load_model(source: str, count: int, batch: int) -> Model:
+    """By the name of an embedded preset, or a folder of the zoo."""
+    if (Path(source) / "zoo.json").is_file():
+        return _zoo(Path(source), count, batch)
+    return _embedded(source, count, batch)
+
+
+def zoo_folders(zoo: Path) -> list[str]:
+    """The folders of its models, as far as they are trained."""
+    return [str(file.parent) for file in sorted(zoo.glob("*/zoo.json"))]
+
+
+def _embedded(name: str, count: int, batch: int) -> Model:
+    preset = find_preset(name)
+    file = HERE / "prompts" / f"{preset.name}.txt"
+    prompts = file.read_text(encoding="utf-8").splitlines()[:count]
+    request = resolve(preset, prompts[0])
+    pipe = load_pipeline(request, choose_device("cpu"))
+    usual = {**request.arguments(), "output_type": "np"}
+    del usual["num_inference_steps"]
+
+    def arguments(some: slice) -> dict[str, Any]:
+        return {**usual, "prompt": prompts[some]}
+
+    def pixels(output: Any) -> Tensor:
+        made = torch.from_numpy(output).float()
+        return made if made.ndim == 5 else made[:, None]
+
+    return Model(preset.name, pipe, pipe.scheduler, len(prompts), batch, arguments, pixels)
+
+
+def _zoo(folder: Path, count: int, batch: int) -> Model:
+    sys.path.append(str(HERE.parent / "training"))
+    import train_zoo
+
+    pipe, zoo = train_zoo.load(folder)
+    captions = train_zoo.unseen(zoo, count, UNSEEN_SEED)
+
+    def arguments(some: slice) -> dict[str, Any]:
+        found: dict[str, Any] = train_zoo.arguments(zoo, captions[some])
+        return found
+
+    def pixels(output: Tensor) -> Tensor:
+        made: Tensor = train_zoo.to_pixels(zoo, output)
+        return made if made.ndim == 5 else made[:, None]
+
+    return Model(folder.name, pipe, pipe.scheduler, count, batch, arguments, pixels)
+
+
+def psnr(made: Tensor, plain: Tensor) -> list[float]:
+    """dB of each prompt, the mean over its frames.  # [B, F, H, W, 3] both"""
+    errors = (made.double() - plain.double()).square().mean(dim=(2, 3, 4))  # [B, F]
+    decibels = -10 * errors.clamp_min(10 ** (-PSNR_LIMIT / 10)).log10()
+    return [round(float(mean), 3) for mean in decibels.mean(dim=1)]

@@ -1,0 +1,61 @@
+"""How far planned steps are from those that others published or found by search on real models.
+
+    python benchmarks/placement.py
+
+The schedules are in `real_schedules.json`, each with its source. The plans are those of
+`spectrum plan` at the preset's own size. The distance of two schedules with as many computed steps
+is the mean of |difference| of their steps, matched in order.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+
+from contenders import OURS, PUBLISHED, SCHEDULES
+from tables import header, row
+
+from spectrum.preset import find_preset
+from spectrum.request import resolve
+
+PRESETS = {
+    "FLUX.1-dev": "flux.1-dev",
+    "FLUX.2-dev": "flux.2-dev",
+    "FLUX.2-klein-base": "flux.2-klein-base",
+    "Wan2.1 t2v 1.3B": "wan2.1-1.3b",
+}
+METHODS = (OURS, PUBLISHED, "even")
+
+
+def planned(preset: str, steps: int, count: int, method: str) -> tuple[int, ...]:
+    request = resolve(
+        find_preset(preset), "plan", steps=steps, speedup=steps / count, method=method
+    )
+    return request.plan.computed_steps
+
+
+def distance(ours: Sequence[int], theirs: Sequence[int]) -> float:
+    pairs = zip(sorted(ours), sorted(theirs), strict=True)
+    return statistics.fmean(abs(a - b) for a, b in pairs)
+
+
+def main() -> None:
+    rows = json.loads(SCHEDULES.read_text(encoding="utf-8"))
+    distances: dict[str, list[list[float]]] = {model: [] for model in PRESETS}
+    for real in rows:
+        preset, steps = PRESETS[real["model"]], real["steps"]
+        plans = [planned(preset, real["of"], len(steps), method) for method in METHODS]
+        distances[real["model"]].append([distance(plan, steps) for plan in plans])
+    lines = header(["", "schedules", *(f"`{method}`" for method in METHODS)])
+    for model, found in distances.items():
+        means = [f"{statistics.fmean(column):.1f}" for column in zip(*found, strict=True)]
+        lines.append(row([model, str(len(found)), *means]))
+    everything = [values for found in distances.values() for values in found]
+    means = [f"{statistics.fmean(column):.1f}" for column in zip(*everything, strict=True)]
+    lines.append(row(["*all schedules*", str(len(everything)), *means]))
+    print("Mean distance, in steps, from schedules of real models:\n\n" + "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

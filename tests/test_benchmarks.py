@@ -1,0 +1,144 @@
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+
+from contenders import found_schedules
+from leave_one_out import candidates_of, cells_of, chosen, verdict
+from matching import matched, solver
+from placement import distance
+from tables import Sheet, open_sheet, read_sheets, sheet_table
+
+from spectrum.samplers import denoised_coefficients, noise_levels
+
+# diffusers turns tensors into arrays in an old way.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+
+FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SCHEDULERS = {
+    "shift": (FlowMatchEulerDiscreteScheduler(shift=3.0), {}),
+    "dynamic shift": (FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), {"mu": 0.4675}),
+    "flow UniPC": (UniPCMultistepScheduler(**FLOW), {}),
+    "Euler": (EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", steps_offset=1), {}),
+    "DPM++": (DPMSolverMultistepScheduler(), {}),
+}
+
+
+def noise(scheduler):
+    """σ/α of each step."""
+    levels = torch.tensor(noise_levels(scheduler), dtype=torch.float64)
+    return levels / (1 - levels)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_matched_levels(name):
+    scheduler, arguments = SCHEDULERS[name]
+    own, same, lower = scheduler, matched(scheduler, 1), matched(scheduler, 8)
+    for each in (own, same, lower):
+        each.set_timesteps(20, **arguments)
+    assert torch.equal(own.sigmas, same.sigmas)
+    assert torch.equal(own.timesteps, same.timesteps)
+    assert type(lower).__name__ == type(own).__name__
+    assert lower.sigmas[0] == own.sigmas[0]
+    assert lower.timesteps[0] == own.timesteps[0]
+    torch.testing.assert_close(noise(lower)[1:], noise(own)[1:] / 8, rtol=1e-4, atol=1e-6)
+    assert lower.sigmas[-1] == own.sigmas[-1] == 0
+    assert denoised_coefficients(lower, lower.timesteps[0]) is not None
+
+
+def test_matched_flow_is_shifted():
+    lower = matched(FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), 8)
+    lower.set_timesteps(sigmas=[1.0, 0.75, 0.5, 0.25], mu=math.log(4.0))
+    times, shift = torch.tensor([1.0, 0.75, 0.5, 0.25]), 4.0 / 8
+    expected = shift * times / (1 + (shift - 1) * times)
+    torch.testing.assert_close(lower.sigmas[:-1], expected)
+    torch.testing.assert_close(lower.timesteps, 1000 * expected)
+
+
+def test_matched_timesteps_are_those_of_the_sigmas():
+    lower = matched(EulerDiscreteScheduler(**BETAS), 8)
+    lower.set_timesteps(20)
+    known = ((1 - lower.alphas_cumprod) / lower.alphas_cumprod).sqrt()
+    for sigma, timestep in zip(lower.sigmas[1:-4], lower.timesteps[1:-3], strict=True):
+        below, above = known[int(timestep)], known[int(timestep) + 1]
+        assert below <= sigma * (1 + 1e-5)
+        assert sigma <= above * (1 + 1e-5)
+
+
+def test_matched_steps_run_to_the_end():
+    lower = matched(SCHEDULERS["flow UniPC"][0], 8)
+    lower.set_timesteps(6)
+    goal, x = torch.full((1, 4), 0.5), torch.randn(1, 4)
+    for timestep, sigma in zip(lower.timesteps, lower.sigmas, strict=False):
+        x = lower.step((x - goal) / sigma, timestep, x).prev_sample
+    torch.testing.assert_close(x, goal, rtol=0, atol=1e-3)
+
+
+def test_other_solver_has_the_same_shift():
+    own = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    assert solver(own, "unipc").config.flow_shift == 3.0
+    assert type(solver(EulerDiscreteScheduler(**BETAS), "dpm++")) is DPMSolverMultistepScheduler
+
+
+def sheet_of(model, **columns):
+    """Of one cell: dB of two prompts for each contender, given as their mean."""
+    column = {name.replace("_", "@"): [mean - 1, mean + 1] for name, mean in columns.items()}
+    return Sheet(model, match=8, steps=50, figures={"10": column})
+
+
+def test_sheet_comes_back_from_its_file(tmp_path):
+    sheet = sheet_of("a", spectrum=30, hold=20)
+    sheet.save(tmp_path)
+    assert open_sheet(tmp_path, "a", 8, 50) == sheet
+    assert read_sheets(tmp_path) == [sheet]
+    assert open_sheet(tmp_path, "a", 1, 50).figures == {}
+
+
+def test_table_compares_with_the_best_rival():
+    sheet = sheet_of("a", spectrum=30, spectrum_2=33, hold=20, even=25)
+    lines = list(sheet_table(sheet))
+    assert lines[2].startswith("| `spectrum@2` | 33.0 ± 1.0 |")
+    assert lines[-1] == "| *`spectrum` over the best rival* | 5.0 ± 0.0 (even) |"
+
+
+def test_left_out_model_has_no_say():
+    models = cells_of(
+        [
+            sheet_of("a", spectrum_1=30, spectrum_8=20, hold=22),
+            sheet_of("b", spectrum_1=20, spectrum_8=24, hold=22),
+            sheet_of("c", spectrum_1=20, spectrum_8=23, hold=22),
+        ]
+    )
+    candidates = candidates_of(models)
+    assert candidates == ["spectrum@1", "spectrum@8"]
+    assert chosen(models, candidates, None) == "spectrum@1"
+    assert chosen(models, candidates, "a") == "spectrum@8"
+    lines = list(verdict(models, candidates))
+    assert lines[0] == "- mean over 3 left-out models: -2.0 ± 0.0 dB"
+    assert lines[3].endswith(": 3 cells")
+
+
+def test_found_schedules_fit_the_count():
+    found = found_schedules(50, 10)
+    assert found
+    for name, plan in {**found, **found_schedules(50, 20)}.items():
+        assert len(plan) == int(name.split()[-1])
+        assert plan[0] == 0
+        assert plan[-1] < 50
+    assert len(found_schedules(50, 20)) == 4
+    assert found_schedules(28, 10) == {}
+
+
+def test_distance_of_schedules():
+    assert distance([0, 5, 10], [0, 7, 14]) == 2
