@@ -480,10 +480,10 @@ class SpectralCache:
         return run.step > last + 1
 
     def _note(self, run: _Run, checked: Checked) -> None:
-        if checked.error is not None:
-            run.errors.append(torch.tensor(checked.error))
-        if checked.trend is not None and run.trend is None:
-            run.trend = checked.trend
+        if checked.errors is not None:
+            run.errors.append(torch.tensor(checked.errors).max())
+        if checked.trends is not None and run.trend is None:
+            run.trend = float(torch.tensor(checked.trends, dtype=torch.float64).min())
         stored = sum(trajectory.nbytes for trajectory in run.trajectories.values())
         run.report.stored_bytes = max(run.report.stored_bytes, stored)
 

@@ -194,6 +194,39 @@ def test_the_corrector_takes_the_steps_again_as_regression_expects_them(build):
         assert not torch.allclose(uncorrected[step], exact[step], atol=1e-3 * scale)
 
 
+@pytest.mark.parametrize("build", SCHEDULERS)
+def test_each_sample_of_a_batch_is_corrected_or_left_as_it_would_be_alone(build):
+    """With a multistep solver, too, which remembers each sample's own way."""
+    went_on, turned = (0.2, -0.7, -1.1, -0.8), (0.2, -0.7, -0.1, 0.3)
+
+    def run(*ways):
+        scheduler = build()
+        scheduler.set_timesteps(STEPS)
+        usual = Kriging().at(noise_levels(scheduler))
+        kind = type(scheduler)
+        scheduler.__class__ = type(kind.__name__, (kind,), {})
+        trajectory = Trajectory(usual, Loop(), make_plan(ExplicitSchedule(COMPUTED), STEPS))
+        sample, corrected = torch.ones(len(ways), 4), []
+        for index, timestep in enumerate(scheduler.timesteps):
+            call = signature(kind.step).bind(scheduler, torch.zeros_like(sample), timestep, sample)
+            if index in COMPUTED:
+                a, b = denoised_coefficients(scheduler, timestep)
+                x0 = torch.tensor([way[COMPUTED.index(index)] for way in ways])[:, None]
+                call.arguments["model_output"] = (x0 - a * sample) / b
+                trajectory.compute(scheduler, index, call)
+                corrected.append((call.arguments["sample"] != sample).any(1).tolist())
+            else:
+                assert trajectory.forecast(scheduler, index, call)
+            sample = kind.step(*call.args, **call.kwargs).prev_sample
+        return sample, corrected
+
+    together, corrected = run(went_on, turned)
+    (first, one), (second, other) = run(went_on), run(turned)
+    assert torch.equal(together, torch.cat([first, second]))
+    assert corrected == [[*pair[0], *pair[1]] for pair in zip(one, other, strict=True)]
+    assert corrected[2:] == [[True, False], [False, True]]
+
+
 @pytest.mark.parametrize(("adapts", "kinks"), [(True, False), (True, True), (False, False)])
 def test_the_smoother_forecast_takes_over_after_two_gaps_that_it_told_better(adapts, kinks):
     computed = (0, 4, 8, 12, 16, 20, 24, 28, 31)
@@ -219,7 +252,7 @@ def test_the_smoother_forecast_takes_over_after_two_gaps_that_it_told_better(ada
                 told = (usual.weights(known, index, 32), usual.smoother.weights(known, index, 32))
                 misses.append([abs(float(w @ way[known]) - way[index]) for w in told])
             trajectory.compute(scheduler, index, call)
-            used.append(trajectory._used)
+            used += trajectory._used
         else:
             assert trajectory.forecast(scheduler, index, call)
         sample = kind.step(*call.args, **call.kwargs).prev_sample
@@ -263,16 +296,16 @@ def test_a_gap_is_corrected_from_its_share_on(share):
                 a, b = denoised_coefficients(scheduler, timestep)
                 x0 = torch.full((1, 4), values[index // 4])
                 call.arguments["model_output"] = (x0 - a * sample) / b
-                trends.append(trajectory.compute(scheduler, index, call).trend)
+                trends.append(trajectory.compute(scheduler, index, call).trends)
                 moved.append(not torch.equal(call.arguments["sample"], sample))
             else:
                 assert trajectory.forecast(scheduler, index, call)
             sample = kind.step(*call.args, **call.kwargs).prev_sample
-        return moved, trends, trajectory.trusted
+        return moved, trends, trajectory.trusted[0]
 
     moved, trends, trusted = run(Loop())
     assert trends[:2] == [None, None]
-    assert trends[2] == pytest.approx(share, abs=1e-4)
+    assert trends[2] == [pytest.approx(share, abs=1e-4)]
     assert moved == [False, False, share > 0.4]
     assert trusted
     assert run(Loop(trust=0.4))[2] == (share > 0.4)
