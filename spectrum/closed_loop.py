@@ -31,7 +31,7 @@ from spectrum.history import FeatureHistory
 from spectrum.locate import tensors_of
 from spectrum.methods import Loop, kept
 from spectrum.samplers import denoised_coefficients
-from spectrum.schedule import Plan
+from spectrum.schedule import AdaptiveSchedule, Plan
 
 
 @dataclass
@@ -73,8 +73,8 @@ class Trajectory:
             given["sample"] = sample = _chosen(corrected, again, sample)
             given["model_output"] = _chosen(corrected, towards, output)
         if self.history is None:
-            keeps = kept(self.forecaster, self.loop)
-            self.history = FeatureHistory(self.plan.features_kept(keeps) or 1, torch.float32)
+            count = capacity(self.plan, step, kept(self.forecaster, self.loop))
+            self.history = FeatureHistory(count or 1, torch.float32)
         self.history.append(step, denoised)
         self._calls, self._start = [_Call.of(call)], sample.clone()
         self._state, self.step = _copied(vars(scheduler)), step
@@ -213,6 +213,14 @@ class _Call:
         given = OrderedDict(self.bound.arguments, sample=sample, model_output=output)
         call = inspect.BoundArguments(self.bound.signature, given)
         return cls.step(*call.args, **call.kwargs)
+
+
+def capacity(plan: Plan, step: int, keeps: int | None) -> int:
+    """How many features, or x₀, are held at once for the denoiser that runs at `step` and a
+    forecaster that looks at `keeps`."""
+    if isinstance(plan.schedule, AdaptiveSchedule):  # most computed steps are found on the way
+        return plan.num_steps if keeps is None else keeps
+    return plan.features_kept_at(step, keeps)
 
 
 def _coefficients(scheduler: Any, timestep: Any) -> tuple[float, float]:

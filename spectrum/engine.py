@@ -27,7 +27,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import torch
 from torch import nn
 
-from spectrum.closed_loop import Checked, Trajectory
+from spectrum.closed_loop import Checked, Trajectory, capacity
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.forecast import Forecaster, Kriging
 from spectrum.history import FeatureHistory
@@ -505,9 +505,9 @@ class SpectralCache:
         if run.step > run.plan.last_forecast(run.step):
             return
         if histories is None:
-            capacity = run.plan.features_kept_at(run.step, run.forecaster.keeps)
+            count = capacity(run.plan, run.step, run.forecaster.keeps)
             histories = [
-                FeatureHistory(capacity, _storage_dtype(denoiser, feature)) for feature in features
+                FeatureHistory(count, _storage_dtype(denoiser, feature)) for feature in features
             ]
             run.branches[branch] = histories
         for history, feature in zip(histories, features, strict=True):

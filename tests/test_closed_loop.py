@@ -411,3 +411,19 @@ def test_an_adaptive_schedule_computes_more_for_less_error(flux):
     assert counts[0] < counts[1] < counts[2]
     assert counts[2] > 12
     assert errors[0] > errors[1] > errors[2]
+
+
+def test_an_adaptive_schedule_stores_what_its_forecaster_looks_at(flux, monkeypatch):
+    stored, compute = [], Trajectory.compute
+
+    def recording(self, *args):
+        checked = compute(self, *args)
+        stored.append((len(self.history.steps), len(self.smooth)))
+        return checked
+
+    monkeypatch.setattr(Trajectory, "compute", recording)
+    with SpectralCache(flux, schedule=AdaptiveSchedule(0.001)) as cache:
+        sample(flux, steps=24)
+    assert len(stored) == len(cache.report.computed_steps) > 4
+    # three, and from the fourth on the smoother forecast is tried, which looks at them
+    assert stored == [(min(k, 3), max(0, k - 3)) for k in range(1, len(stored) + 1)]
