@@ -107,10 +107,17 @@ def _by_prediction(prediction: str, alpha: float, sigma: float) -> tuple[float, 
 
 
 def _index(scheduler: Any, timestep: Any) -> int:
-    """The scheduler's place in its list of sigmas, found as its own `step` finds it."""
-    if scheduler.step_index is None:
-        scheduler._init_step_index(timestep)
-    return int(scheduler.step_index)
+    """The scheduler's place in its list of sigmas, found as its own `step` will find it.
+
+    Only looked up: where a pipeline leaves out the first steps, the place that is found before
+    would stay for the first that it takes.
+    """
+    for place in (scheduler.step_index, scheduler.begin_index):
+        if place is not None:
+            return int(place)
+    if isinstance(timestep, torch.Tensor):
+        timestep = timestep.to(scheduler.timesteps.device)
+    return int(scheduler.index_for_timestep(timestep))
 
 
 def _sigma(scheduler: Any, timestep: Any) -> float:

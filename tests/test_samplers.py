@@ -13,14 +13,16 @@ from diffusers import (
     HeunDiscreteScheduler,
     KDPM2DiscreteScheduler,
     UniPCMultistepScheduler,
+    WanVideoToVideoPipeline,
 )
+from PIL import Image
 from tiny_images import CASES
 
 from spectrum import SpectralCache
 from spectrum.closed_loop import Trajectory
 from spectrum.forecast import Hold, Kriging
 from spectrum.prior import NOISE_PRIOR, PRIOR
-from spectrum.samplers import is_stochastic, noise_levels, predicts_noise
+from spectrum.samplers import denoised_coefficients, is_stochastic, noise_levels, predicts_noise
 from spectrum.schedule import ExplicitSchedule, LeastError
 
 FeatureCache = functools.partial(SpectralCache, target="feature")
@@ -101,6 +103,46 @@ def test_plan_and_forecasts_follow_the_schedulers_levels(name, pipes, monkeypatc
     planned = LeastError(4, levels, prior).computed_steps(STEPS)
     assert cache.report.computed_steps == planned
     assert seen == planned  # once a step, with solvers of two stages too
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_reading_a_scheduler_does_not_change_it(name, pipes):
+    _, kind, settings, _ = SAMPLERS[name]
+    scheduler = kind(**settings)
+    scheduler.set_timesteps(STEPS)
+    before = dict(vars(scheduler))
+    for timestep in scheduler.timesteps:
+        denoised_coefficients(scheduler, timestep)
+    noise_levels(scheduler)
+    assert vars(scheduler).keys() == before.keys()
+    assert all(vars(scheduler)[key] is value for key, value in before.items())
+    first = denoised_coefficients(scheduler, scheduler.timesteps[3])
+    scheduler._init_step_index(scheduler.timesteps[3])
+    assert first == denoised_coefficients(scheduler, None)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_timesteps(STEPS)
+        scheduler.set_begin_index(3)
+        assert first == denoised_coefficients(scheduler, scheduler.timesteps[3])
+
+
+def test_a_pipeline_that_leaves_out_the_first_steps_runs_plainly_at_speedup_1(wan):
+    """It takes a slice of the timesteps, and its scheduler finds the first of them by itself."""
+    parts = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
+    pipe = WanVideoToVideoPipeline(**{name: getattr(wan, name) for name in parts})
+    pipe.set_progress_bar_config(disable=True)
+    video = [Image.new("RGB", (32, 16), (50 * k, 99, 10)) for k in range(5)]
+    call = {
+        "video": video, "prompt": "red cat", "height": 16, "width": 32, "strength": 0.5,
+        "max_sequence_length": 12, "guidance_scale": 1.0,
+    }  # fmt: skip
+    plain = sample(pipe, call)
+    with SpectralCache(pipe, speedup=1) as cache:
+        assert torch.equal(sample(pipe, call), plain)
+    assert cache.report.computed_steps == list(range(STEPS // 2))
+    with SpectralCache(pipe, speedup=2) as cache:
+        fast = sample(pipe, call)
+    assert len(cache.report.computed_steps) == 2
+    assert (fast - plain).norm() < 0.2 * plain.norm()
 
 
 def test_v_prediction_is_no_noise():
