@@ -37,6 +37,7 @@ from spectrum.methods import DEFAULT_METHOD, OPEN, Method, Target, get_method
 from spectrum.prior import NOISE_PRIOR, PRIOR
 from spectrum.report import Report, Step
 from spectrum.samplers import (
+    asks_for_noise,
     denoised_coefficients,
     is_stochastic,
     noise_levels,
@@ -81,6 +82,7 @@ class _Run:
     report: Report
     target: Target
     forecaster: Forecaster
+    stochastic: bool  # fresh noise enters at every step
     branches: dict[_Branch, list[FeatureHistory]] = field(default_factory=dict)
     outputs: dict[_Branch, Any] = field(default_factory=dict)  # the newest computed
     # One for each scheduler (LTX-2 has a second for its sound) and each stage of its steps.
@@ -109,6 +111,8 @@ class _Run:
         if isinstance(schedule, AdaptiveSchedule):
             computed = [*self.report.computed_steps, self.step]
             self.next = schedule.next_step(computed, error, self.plan.num_steps)
+            if self.stochastic:
+                self.next = min(self.next, self.step + 2)
             planned = {*self.report.planned_steps, self.step, self.next}
             self.report.planned_steps = sorted(s for s in planned if s < self.plan.num_steps)
 
@@ -247,6 +251,8 @@ class SpectralCache:
 
         @functools.wraps(cls.step)
         def step(this: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._run is not None and not self._run.stages:
+                self._look_for_noise(self._run, this, cls, args, kwargs)
             if self._run is not None and self._run.target == "output":
                 args, kwargs = self._with_forecast(self._run, this, cls, args, kwargs)
             result = cls.step(this, *args, **kwargs)
@@ -290,36 +296,21 @@ class SpectralCache:
     # -- steps -----------------------------------------------------------------------------------
 
     def _begin_run(self) -> _Run:
-        num_steps = self._num_steps()
-        handover = handover_step(self._pipe, num_steps)
-        levels = noise_levels(self._scheduler)
-        if levels is not None:
-            levels = levels[-num_steps:] if len(levels) >= num_steps else None
-        prior = NOISE_PRIOR if predicts_noise(self._scheduler) else PRIOR
-        if isinstance(self._schedule, AdaptiveSchedule):
-            plan = make_plan(self._schedule.at(levels, prior), num_steps, handover)
-        elif self._schedule is not None:
-            plan = make_plan(self._schedule, num_steps, handover)
-        else:
-            speedup = self._allowed_speedup()
-            plan = self._method.planner.plan(num_steps, speedup, handover, levels, prior)
+        num_steps, stochastic = self._num_steps(), is_stochastic(self._scheduler)
+        plan = self._make_plan(num_steps, stochastic)
         forecaster = self._forecaster
         if isinstance(forecaster, Kriging):
-            forecaster = forecaster.at(levels)
-        run = _Run(plan, Report(num_steps, plan.computed_steps), self._target, forecaster)
-        run.report.adaptive = isinstance(plan.schedule, AdaptiveSchedule)
+            forecaster = forecaster.at(self._levels(num_steps))
+        report = Report(num_steps, plan.computed_steps)
+        report.adaptive = isinstance(plan.schedule, AdaptiveSchedule)
+        run = _Run(plan, report, self._target, forecaster, stochastic)
         if run.target == "output" and not self._knows_scheduler():
             run.target = "feature"
             run.report.caution = (
                 f"the denoised sample can't be told from what {type(self._scheduler).__name__} is"
                 " given, so the hidden feature is forecast instead"
             )
-        if self._allowed_speedup() < self._speedup and self._schedule is None:
-            run.report.caution = (
-                f"{type(self._scheduler).__name__} adds fresh noise at every step, which no"
-                " forecast foresees: at most every other step is forecast, and the result is"
-                " another one than without Spectrum"
-            )
+        self._warn_of_noise(run)
         self.reports.append(run.report)
         if self._on_step:
             self._on_step(run.report, None)
@@ -332,9 +323,44 @@ class SpectralCache:
             return False
         return denoised_coefficients(scheduler, scheduler.timesteps[0]) is not None
 
-    def _allowed_speedup(self) -> float:
-        """No more than 2 where noise enters at every step: what is forecast is never near."""
-        return min(self._speedup, 2.0) if is_stochastic(self._scheduler) else self._speedup
+    def _levels(self, num_steps: int) -> tuple[float, ...] | None:
+        """Noise levels of the run's steps, where they are known."""
+        levels = noise_levels(self._scheduler)
+        return levels[-num_steps:] if levels is not None and len(levels) >= num_steps else None
+
+    def _make_plan(self, num_steps: int, stochastic: bool) -> Plan:
+        """No speedup above 2 where noise enters at every step: what is forecast is never near."""
+        handover, levels = handover_step(self._pipe, num_steps), self._levels(num_steps)
+        prior = NOISE_PRIOR if predicts_noise(self._scheduler) else PRIOR
+        if isinstance(self._schedule, AdaptiveSchedule):
+            return make_plan(self._schedule.at(levels, prior), num_steps, handover)
+        if self._schedule is not None:
+            return make_plan(self._schedule, num_steps, handover)
+        speedup = min(self._speedup, 2.0) if stochastic else self._speedup
+        return self._method.planner.plan(num_steps, speedup, handover, levels, prior)
+
+    def _warn_of_noise(self, run: _Run) -> None:
+        """Say that the plan is a careful one, unless it was given or asked for."""
+        asked = self._speedup <= 2 if self._schedule is None else not run.report.adaptive
+        if run.stochastic and not asked:
+            run.report.caution = (
+                f"{type(self._scheduler).__name__} adds fresh noise at every step, which no"
+                " forecast foresees: at most every other step is forecast, and the result is"
+                " another one than without Spectrum"
+            )
+
+    def _look_for_noise(self, run: _Run, scheduler: Any, cls: Any, args: Any, kwargs: Any) -> None:
+        """Plan anew where the first call of scheduler.step asks for noise (DDIM's eta): only step
+        0 has been taken, which every plan computes."""
+        call = inspect.signature(cls.step).bind(scheduler, *args, **kwargs)
+        if run.stochastic or not asks_for_noise(call.arguments):
+            return
+        run.stochastic = True
+        run.plan = self._make_plan(run.plan.num_steps, stochastic=True)
+        run.report.planned_steps = run.plan.computed_steps
+        for history in (h for histories in run.branches.values() for h in histories):
+            history.capacity = capacity(run.plan, 0, run.forecaster.keeps)
+        self._warn_of_noise(run)
 
     def _begin_step(self) -> _Run:
         """The run, with its step begun if this is the step's first denoiser call."""
@@ -459,7 +485,7 @@ class SpectralCache:
         call = inspect.signature(cls.step).bind(scheduler, *args, **kwargs)
         if trajectory is None:
             loop = self._loop
-            if stages_per_step(scheduler) > 1 or is_stochastic(scheduler):
+            if stages_per_step(scheduler) > 1 or run.stochastic:
                 loop = replace(
                     loop, correct_above=float("inf")
                 )  # a stage's way back is not its own

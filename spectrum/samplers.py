@@ -4,6 +4,7 @@ the denoised sample follows from the model's output."""
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,13 +27,23 @@ def stages_per_step(scheduler: Any) -> int:
 
 
 def is_stochastic(scheduler: Any) -> bool:
-    """Whether fresh noise enters at every step, so that no feature follows from earlier ones."""
-    config = scheduler.config
+    """Whether fresh noise enters at every step, so that no feature follows from earlier ones.
+
+    `asks_for_noise` tells of schedulers that leave it to each call of `step`.
+    """
+    # `from_config` keeps what only the scheduler that the config comes from can use
+    taken = inspect.signature(type(scheduler).__init__).parameters
+    config = {key: value for key, value in scheduler.config.items() if key in taken}
     return (
         any(part in type(scheduler).__name__ for part in _STOCHASTIC)
         or str(config.get("algorithm_type", "")).startswith("sde")
         or bool(config.get("stochastic_sampling", False))
     )
+
+
+def asks_for_noise(call: Mapping[str, Any]) -> bool:
+    """Whether these arguments of `step` ask for fresh noise: DDIM's `eta`, Euler's `s_churn`."""
+    return any((call.get(name) or 0) > 0 for name in ("eta", "s_churn"))
 
 
 def takes_output(scheduler: Any) -> bool:

@@ -57,6 +57,8 @@ def test_the_denoised_sample_is_the_schedulers_own(kind, prediction):
             scheduler.scale_model_input(sample, timestep)
         a, b = denoised_coefficients(scheduler, timestep)
         if hasattr(scheduler, "convert_model_output"):
+            if scheduler.step_index is None:
+                scheduler._init_step_index(timestep)
             expected = scheduler.convert_model_output(output, sample=sample)
             result = scheduler.step(output, timestep, sample)
         else:
