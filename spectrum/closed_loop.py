@@ -76,10 +76,16 @@ class Trajectory:
             count = capacity(self.plan, step, kept(self.forecaster, self.loop))
             self.history = FeatureHistory(count or 1, torch.float32)
         self.history.append(step, denoised)
-        self._calls, self._start = [_Call.of(call)], sample.clone()
-        self._state, self.step = _copied(vars(scheduler)), step
-        self._expected = None
+        self.step, self._expected = step, None
+        if self._corrects:
+            self._calls, self._start = [_Call.of(call)], sample.clone()
+            self._state = _copied(vars(scheduler))
         return checked
+
+    def release(self) -> None:
+        """Give back the memory, after the last step."""
+        self.history = self._expected = self._start = None
+        self._calls, self._state = [], {}
 
     def is_finite(self, step: int) -> bool:
         """Whether the forecast for a step can be used."""
@@ -95,17 +101,21 @@ class Trajectory:
         if not torch.isfinite(output).all():
             return False
         given["model_output"] = output
-        self._calls.append(_Call.of(call))
         self.step, self._expected = step, None
+        if self._corrects:
+            self._calls.append(_Call.of(call))
         return True
+
+    @property
+    def _corrects(self) -> bool:
+        """Whether the way since the last computed step may have to be taken again."""
+        return isinstance(self.forecaster, Kriging) and self.loop.correct_above < float("inf")
 
     def _corrected(self, checked: Checked) -> list[bool]:
         """Of each sample, whether its way since the last computed step is to be taken again; the
         first gap, of which nothing was forecast, only where everything is."""
-        everything = self.loop.correct_above == float("-inf")
-        if not isinstance(self.forecaster, Kriging):
-            return [False] * len(self.trusted)
-        if checked.trends is None:
+        if checked.trends is None or not self._corrects:
+            everything = self._corrects and self.loop.correct_above == float("-inf")
             return [everything] * len(self.trusted)
         return [
             trusted and trend > self.loop.correct_above
@@ -128,7 +138,13 @@ class Trajectory:
 
     @property
     def nbytes(self) -> int:
-        return self.history.nbytes if self.history else 0
+        """What is held: x₀, and, to take steps again, the samples at the last computed step and the
+        scheduler's memory of them there."""
+        stored = self.history.nbytes if self.history else 0
+        if self._start is None:
+            return stored
+        held, shape = tensors_of([self._start, self._state]), self._start.shape
+        return stored + sum(tensor.nbytes for tensor in held if tensor.shape == shape)
 
     def _forecast(self, step: int) -> torch.Tensor:
         """x₀ at a step that is next, worked out once."""

@@ -257,6 +257,7 @@ class SpectralCache:
                 args, kwargs = self._with_forecast(self._run, this, cls, args, kwargs)
             result = cls.step(this, *args, **kwargs)
             self._end_stage()
+            self._release(this)
             return result
 
         @functools.wraps(cls.set_timesteps)
@@ -403,6 +404,15 @@ class SpectralCache:
         if self._on_step:
             self._on_step(run.report, step)
 
+    def _release(self, scheduler: Any) -> None:
+        """Give back the memory of a scheduler that has taken the last step; LTX-2's second one
+        takes it after the first."""
+        run = self._run
+        if run is not None and run.report.finished:
+            for (owner, _), trajectory in run.trajectories.items():
+                if owner == id(scheduler):
+                    trajectory.release()
+
     # -- calls -----------------------------------------------------------------------------------
 
     def _denoise(self, name: str, denoiser: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
@@ -451,11 +461,12 @@ class SpectralCache:
         """The denoiser's output; at forecast steps just one of the right shape, as the scheduler
         will be given another."""
         if run.calls == 1:
-            run.computed = run.is_planned(run.step)
-            if branch not in run.outputs and not run.computed:
+            if run.is_planned(run.step):
+                run.computed = True
+            elif branch not in run.outputs:
                 run.note = "computed, as nothing was stored for this call of the denoiser"
                 run.computed = True
-            if not all(t.is_finite(run.step) for t in run.trajectories.values()):
+            elif not all(t.is_finite(run.step) for t in run.trajectories.values()):
                 run.note = "computed, as its forecast was not finite"
                 run.computed = True
         if not run.computed and branch in run.outputs:
@@ -511,6 +522,7 @@ class SpectralCache:
         if checked.trends is not None and run.trend is None:
             run.trend = float(torch.tensor(checked.trends, dtype=torch.float64).min())
         stored = sum(trajectory.nbytes for trajectory in run.trajectories.values())
+        stored += sum(output.nbytes for output in tensors_of(run.outputs))
         run.report.stored_bytes = max(run.report.stored_bytes, stored)
 
     def _forget(self, run: _Run) -> None:

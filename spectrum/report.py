@@ -33,7 +33,7 @@ class Report:
     num_steps: int
     planned_steps: Sequence[int]
     steps: list[Step] = field(default_factory=list)
-    stored_bytes: int = 0  # all branches together, at their fullest
+    stored_bytes: int = 0  # all that is kept of earlier steps, at its fullest
     adaptive: bool = False  # planned_steps grows as the run goes
     caution: str | None = None  # why the plan is not the one that was asked for
 

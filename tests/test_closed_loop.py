@@ -1,5 +1,6 @@
 """Forecasts of the denoised sample: what the schedulers are given, and the way back."""
 
+import gc
 from bisect import bisect_right
 from inspect import signature
 
@@ -18,6 +19,7 @@ from diffusers import (
 from spectrum import SpectralCache
 from spectrum.closed_loop import Trajectory
 from spectrum.forecast import Extrapolation, Hold, Kriging
+from spectrum.locate import tensors_of
 from spectrum.methods import OPEN, Loop, Method
 from spectrum.prior import flow_levels
 from spectrum.samplers import denoised_coefficients, noise_levels
@@ -33,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 def sample(pipe, call=CALL, steps=STEPS, **more):
     return pipe(
         prompt="red cat", num_inference_steps=steps, generator=torch.Generator().manual_seed(7),
-        output_type="latent", return_dict=False, **{**call, **more},
+        return_dict=False, **{"output_type": "latent", **call, **more},
     )[0]  # fmt: skip
 
 
@@ -127,7 +129,47 @@ def test_the_denoiser_is_not_called_at_forecast_steps(wan):
     assert cache.report.computed_steps == [0, 3, 7, 11]
     assert len(calls) == 2 * 4  # two guidance branches
     size = 4 * 16 * 2 * 2 * 4
-    assert cache.report.stored_bytes == 3 * size
+    # x₀ three times, two branches' newest outputs, and, to take steps again, the sample and UniPC's
+    # memory: the sample before, and two outputs
+    assert cache.report.stored_bytes == (3 + 2 + 1 + 3) * size
+
+
+def test_where_nothing_is_taken_again_only_x0_is_stored(wan):
+    call = {"height": 16, "width": 32, "num_frames": 5, "max_sequence_length": 12}
+    with SpectralCache(wan, schedule=SOME, method="hold", target="output") as cache:
+        sample(wan, call)
+    assert cache.report.stored_bytes == (1 + 2) * 4 * 16 * 2 * 2 * 4
+
+
+def test_nothing_is_held_while_the_picture_is_decoded(flux, monkeypatch):
+    alive, decode = [], flux.vae.decode
+
+    def counting(*args, **kwargs):
+        gc.collect()
+        tensors = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
+        alive.append(sum(x.numel() == 4 * 8 * 8 for x in tensors))
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(flux.vae, "decode", counting)
+    sample(flux, output_type="np")
+    with SpectralCache(flux, schedule=SOME):
+        sample(flux, output_type="np")
+    assert alive[1] == alive[0]
+
+
+def test_calls_are_kept_without_their_latents(flux, monkeypatch):
+    held, forecast = [], Trajectory.forecast
+
+    def recording(self, *args):
+        done = forecast(self, *args)
+        for call in self._calls:
+            held.extend(x for x in tensors_of(call.bound.arguments) if x.numel() > 1)
+        return done
+
+    monkeypatch.setattr(Trajectory, "forecast", recording)
+    with SpectralCache(flux, schedule=SOME):
+        sample(flux)
+    assert not held
 
 
 def test_holding_the_denoised_sample_is_sampling_with_fewer_steps(flux):
@@ -391,11 +433,12 @@ def test_a_forecast_that_is_not_finite_is_computed_instead(flux):
     class Broken(Hold):
         def weights(self, computed_steps, step, num_steps):
             weights = super().weights(computed_steps, step, num_steps)
-            return weights * (float("inf") if step == 5 else 1)
+            return weights * (float("inf") if step in (5, 7) else 1)
 
     with SpectralCache(flux, schedule=SOME, forecaster=Broken(), target="output") as cache:
         assert torch.isfinite(sample(flux)).all()
     assert cache.report.computed_steps == [0, 3, 5, 7, 11]
+    # step 7 is computed by plan
     assert cache.report.notes == ["step 5: computed, as its forecast was not finite"]
 
 
