@@ -27,15 +27,17 @@ from weakref import WeakKeyDictionary, WeakSet
 import torch
 from torch import nn
 
-from spectrum.closed_loop import Checked, Trajectory
+from spectrum.closed_loop import Checked, Trajectory, capacity
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.forecast import Forecaster, Kriging
 from spectrum.history import FeatureHistory
 from spectrum.hollow import hollow, recorded, without_residuals
 from spectrum.locate import Anatomy, Tracer, cannot_carry, first_tensor, tensors_of
 from spectrum.methods import DEFAULT_METHOD, OPEN, Method, Target, get_method
+from spectrum.prior import Prior
 from spectrum.report import Report, Step
 from spectrum.samplers import (
+    asks_for_noise,
     denoised_coefficients,
     is_stochastic,
     noise_levels,
@@ -80,6 +82,8 @@ class _Run:
     report: Report
     target: Target
     forecaster: Forecaster
+    prior: Prior
+    stochastic: bool  # fresh noise enters at every step
     branches: dict[_Branch, list[FeatureHistory]] = field(default_factory=dict)
     outputs: dict[_Branch, Any] = field(default_factory=dict)  # the newest computed
     # One for each scheduler (LTX-2 has a second for its sound) and each stage of its steps.
@@ -108,6 +112,8 @@ class _Run:
         if isinstance(schedule, AdaptiveSchedule):
             computed = [*self.report.computed_steps, self.step]
             self.next = schedule.next_step(computed, error, self.plan.num_steps)
+            if self.stochastic:
+                self.next = min(self.next, self.step + 2)
             planned = {*self.report.planned_steps, self.step, self.next}
             self.report.planned_steps = sorted(s for s in planned if s < self.plan.num_steps)
 
@@ -246,10 +252,13 @@ class SpectralCache:
 
         @functools.wraps(cls.step)
         def step(this: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._run is not None and not self._run.stages:
+                self._look_for_noise(self._run, this, cls, args, kwargs)
             if self._run is not None and self._run.target == "output":
                 args, kwargs = self._with_forecast(self._run, this, cls, args, kwargs)
             result = cls.step(this, *args, **kwargs)
             self._end_stage()
+            self._release(this)
             return result
 
         @functools.wraps(cls.set_timesteps)
@@ -289,36 +298,22 @@ class SpectralCache:
     # -- steps -----------------------------------------------------------------------------------
 
     def _begin_run(self, size: int) -> _Run:
-        num_steps = self._num_steps()
-        handover = handover_step(self._pipe, num_steps)
-        levels = noise_levels(self._scheduler)
-        if levels is not None:
-            levels = levels[-num_steps:] if len(levels) >= num_steps else None
+        num_steps, stochastic = self._num_steps(), is_stochastic(self._scheduler)
         prior = self._method.prior(size)
-        if isinstance(self._schedule, AdaptiveSchedule):
-            plan = make_plan(self._schedule.at(levels, prior), num_steps, handover)
-        elif self._schedule is not None:
-            plan = make_plan(self._schedule, num_steps, handover)
-        else:
-            speedup = self._allowed_speedup()
-            plan = self._method.planner.plan(num_steps, speedup, handover, levels, prior)
+        plan = self._make_plan(num_steps, prior, stochastic)
         forecaster = self._forecaster
         if isinstance(forecaster, Kriging):
-            forecaster = forecaster.at(levels, prior.scale)
-        run = _Run(plan, Report(num_steps, plan.computed_steps), self._target, forecaster)
-        run.report.adaptive = isinstance(plan.schedule, AdaptiveSchedule)
+            forecaster = forecaster.at(self._levels(num_steps), prior.scale)
+        report = Report(num_steps, plan.computed_steps)
+        report.adaptive = isinstance(plan.schedule, AdaptiveSchedule)
+        run = _Run(plan, report, self._target, forecaster, prior, stochastic)
         if run.target == "output" and not self._knows_scheduler():
             run.target = "feature"
             run.report.caution = (
                 f"the denoised sample can't be told from what {type(self._scheduler).__name__} is"
                 " given, so the hidden feature is forecast instead"
             )
-        if self._allowed_speedup() < self._speedup and self._schedule is None:
-            run.report.caution = (
-                f"{type(self._scheduler).__name__} adds fresh noise at every step, which no"
-                " forecast foresees: at most every other step is forecast, and the result is"
-                " another one than without Spectrum"
-            )
+        self._warn_of_noise(run)
         self.reports.append(run.report)
         if self._on_step:
             self._on_step(run.report, None)
@@ -331,9 +326,43 @@ class SpectralCache:
             return False
         return denoised_coefficients(scheduler, scheduler.timesteps[0]) is not None
 
-    def _allowed_speedup(self) -> float:
-        """No more than 2 where noise enters at every step: what is forecast is never near."""
-        return min(self._speedup, 2.0) if is_stochastic(self._scheduler) else self._speedup
+    def _levels(self, num_steps: int) -> tuple[float, ...] | None:
+        """Noise levels of the run's steps, where they are known."""
+        levels = noise_levels(self._scheduler)
+        return levels[-num_steps:] if levels is not None and len(levels) >= num_steps else None
+
+    def _make_plan(self, num_steps: int, prior: Prior, stochastic: bool) -> Plan:
+        """No speedup above 2 where noise enters at every step: what is forecast is never near."""
+        handover, levels = handover_step(self._pipe, num_steps), self._levels(num_steps)
+        if isinstance(self._schedule, AdaptiveSchedule):
+            return make_plan(self._schedule.at(levels, prior), num_steps, handover)
+        if self._schedule is not None:
+            return make_plan(self._schedule, num_steps, handover)
+        speedup = min(self._speedup, 2.0) if stochastic else self._speedup
+        return self._method.planner.plan(num_steps, speedup, handover, levels, prior)
+
+    def _warn_of_noise(self, run: _Run) -> None:
+        """Say that the plan is a careful one, unless it was given or asked for."""
+        asked = self._speedup <= 2 if self._schedule is None else not run.report.adaptive
+        if run.stochastic and not asked:
+            run.report.caution = (
+                f"{type(self._scheduler).__name__} adds fresh noise at every step, which no"
+                " forecast foresees: at most every other step is forecast, and the result is"
+                " another one than without Spectrum"
+            )
+
+    def _look_for_noise(self, run: _Run, scheduler: Any, cls: Any, args: Any, kwargs: Any) -> None:
+        """Plan anew where the first call of scheduler.step asks for noise (DDIM's eta): only step
+        0 has been taken, which every plan computes."""
+        call = inspect.signature(cls.step).bind(scheduler, *args, **kwargs)
+        if run.stochastic or not asks_for_noise(call.arguments):
+            return
+        run.stochastic = True
+        run.plan = self._make_plan(run.plan.num_steps, run.prior, stochastic=True)
+        run.report.planned_steps = run.plan.computed_steps
+        for history in (h for histories in run.branches.values() for h in histories):
+            history.capacity = capacity(run.plan, 0, run.forecaster.keeps)
+        self._warn_of_noise(run)
 
     def _begin_step(self, size: Callable[[], int]) -> _Run:
         """The run, with its step begun if this is the step's first denoiser call."""
@@ -375,6 +404,15 @@ class SpectralCache:
             run.outputs.clear()
         if self._on_step:
             self._on_step(run.report, step)
+
+    def _release(self, scheduler: Any) -> None:
+        """Give back the memory of a scheduler that has taken the last step; LTX-2's second one
+        takes it after the first."""
+        run = self._run
+        if run is not None and run.report.finished:
+            for (owner, _), trajectory in run.trajectories.items():
+                if owner == id(scheduler):
+                    trajectory.release()
 
     # -- calls -----------------------------------------------------------------------------------
 
@@ -424,11 +462,12 @@ class SpectralCache:
         """The denoiser's output; at forecast steps just one of the right shape, as the scheduler
         will be given another."""
         if run.calls == 1:
-            run.computed = run.is_planned(run.step)
-            if branch not in run.outputs and not run.computed:
+            if run.is_planned(run.step):
+                run.computed = True
+            elif branch not in run.outputs:
                 run.note = "computed, as nothing was stored for this call of the denoiser"
                 run.computed = True
-            if not all(t.is_finite(run.step) for t in run.trajectories.values()):
+            elif not all(t.is_finite(run.step) for t in run.trajectories.values()):
                 run.note = "computed, as its forecast was not finite"
                 run.computed = True
         if not run.computed and branch in run.outputs:
@@ -458,7 +497,7 @@ class SpectralCache:
         call = inspect.signature(cls.step).bind(scheduler, *args, **kwargs)
         if trajectory is None:
             loop = self._loop
-            if stages_per_step(scheduler) > 1 or is_stochastic(scheduler):
+            if stages_per_step(scheduler) > 1 or run.stochastic:
                 loop = replace(
                     loop, correct_above=float("inf")
                 )  # a stage's way back is not its own
@@ -479,11 +518,12 @@ class SpectralCache:
         return run.step > last + 1
 
     def _note(self, run: _Run, checked: Checked) -> None:
-        if checked.error is not None:
-            run.errors.append(torch.tensor(checked.error))
-        if checked.trend is not None and run.trend is None:
-            run.trend = checked.trend
+        if checked.errors is not None:
+            run.errors.append(torch.tensor(checked.errors).max())
+        if checked.trends is not None and run.trend is None:
+            run.trend = float(torch.tensor(checked.trends, dtype=torch.float64).min())
         stored = sum(trajectory.nbytes for trajectory in run.trajectories.values())
+        stored += sum(output.nbytes for output in tensors_of(run.outputs))
         run.report.stored_bytes = max(run.report.stored_bytes, stored)
 
     def _forget(self, run: _Run) -> None:
@@ -504,9 +544,9 @@ class SpectralCache:
         if run.step > run.plan.last_forecast(run.step):
             return
         if histories is None:
-            capacity = run.plan.features_kept_at(run.step, run.forecaster.keeps)
+            count = capacity(run.plan, run.step, run.forecaster.keeps)
             histories = [
-                FeatureHistory(capacity, _storage_dtype(denoiser, feature)) for feature in features
+                FeatureHistory(count, _storage_dtype(denoiser, feature)) for feature in features
             ]
             run.branches[branch] = histories
         for history, feature in zip(histories, features, strict=True):

@@ -1,4 +1,4 @@
-"""The feature history of one branch: what was computed, and the weighted sum that forecasts."""
+"""The feature history of one branch: what was computed, and the weighted sums that forecast."""
 
 from __future__ import annotations
 
@@ -10,45 +10,57 @@ import torch
 class FeatureHistory:
     """The newest `capacity` computed features of one denoiser call (a guidance branch).
 
-    The buffer is allocated once, at the first feature, on its device and in `dtype` (the model's;
-    a feature may arrive wider, as Wan's does, or as a view that keeps other tensors alive, as
-    FLUX's does). When it is full the oldest feature makes room.
+    They are copied to their own device in `dtype` (the model's; a feature may arrive wider, as
+    Wan's does, or as a view that keeps other tensors alive, as FLUX's does). At `capacity` the
+    oldest feature makes room: its memory is used again.
     """
 
     def __init__(self, capacity: int, dtype: torch.dtype) -> None:
         self.capacity = capacity
         self.dtype = dtype
         self.steps: list[int] = []  # oldest first
-        self._slots: list[int] = []  # the buffer row of each of them
-        self._buffer: torch.Tensor | None = None
+        self._features: list[torch.Tensor] = []  # of each of them
 
     @property
     def nbytes(self) -> int:
-        return 0 if self._buffer is None else self._buffer.nbytes
+        return sum(feature.nbytes for feature in self._features)
 
     def append(self, step: int, feature: torch.Tensor) -> None:
         """Store a copy of the feature of a computed step.  # any shape, the same each time"""
-        if self._buffer is None:
-            shape = (self.capacity, *feature.shape)
-            self._buffer = torch.empty(shape, dtype=self.dtype, device=feature.device)
         if len(self.steps) == self.capacity:
             self.steps.pop(0)
-            slot = self._slots.pop(0)
+            kept = self._features.pop(0)
         else:
-            slot = len(self.steps)
-        self._buffer[slot].copy_(feature.detach())
+            kept = torch.empty(feature.shape, dtype=self.dtype, device=feature.device)
+        self._features.append(kept.copy_(feature.detach()))
         self.steps.append(step)
-        self._slots.append(slot)
 
     def forecast(self, weights: Sequence[float]) -> torch.Tensor:
         """Σ_k weights[k] · feature[k], accumulated in float32 and returned in it.
 
         A feature of weight 0 is not read, and one alone with weight 1 comes back exactly.
         """
-        if self._buffer is None or len(weights) != len(self.steps):
-            raise ValueError(f"{len(weights)} weights for {len(self.steps)} stored features")
-        total = torch.zeros(self._buffer.shape[1:], dtype=torch.float32, device=self._buffer.device)
-        for weight, slot in zip(weights, self._slots, strict=True):
-            if weight != 0:
-                total.add_(self._buffer[slot], alpha=float(weight))
+        total = self._zeros(len(weights))
+        _add(total, self._features, weights)
         return total
+
+    def forecast_each(self, rows: Sequence[Sequence[float]]) -> torch.Tensor:
+        """The same for each sample of the batch, which dimension 0 counts, by weights of its own.
+
+        rows: [B, K]; one sample comes out just as `forecast` has it alone
+        """
+        total = self._zeros(len(rows[0]))
+        for n, weights in enumerate(rows):
+            _add(total[n], [feature[n] for feature in self._features], weights)
+        return total
+
+    def _zeros(self, weights: int) -> torch.Tensor:
+        if not self.steps or weights != len(self.steps):
+            raise ValueError(f"{weights} weights for {len(self.steps)} stored features")
+        return torch.zeros_like(self._features[0], dtype=torch.float32)
+
+
+def _add(total: torch.Tensor, features: Sequence[torch.Tensor], weights: Sequence[float]) -> None:
+    for weight, feature in zip(weights, features, strict=True):
+        if weight != 0:
+            total.add_(feature, alpha=float(weight))

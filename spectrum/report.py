@@ -12,8 +12,9 @@ class Step:
 
     `error` is, for a computed step with at least two computed before it, the relative error
     ‖forecast − feature‖ / ‖feature‖ that the forecast would have made there (the largest of the
-    guidance branches): how far to trust the steps that were forecast. `note` says why a step that
-    the plan would have forecast was computed.
+    guidance branches, or of the samples of a batch): how far to trust the steps that were forecast.
+    `trend`, where the output is forecast, is the share of the forecast change that came true (the
+    smallest of a batch). `note` says why a step that the plan would have forecast was computed.
     """
 
     index: int
@@ -21,7 +22,7 @@ class Step:
     seconds: float
     error: float | None = None
     note: str | None = None
-    trend: float | None = None  # share of the trend that came true, where the output is forecast
+    trend: float | None = None
     calls: int = 0  # of denoisers: guidance branches, times the stages of the solver
 
 
@@ -32,7 +33,7 @@ class Report:
     num_steps: int
     planned_steps: Sequence[int]
     steps: list[Step] = field(default_factory=list)
-    stored_bytes: int = 0  # all branches together, at their fullest
+    stored_bytes: int = 0  # all that is kept of earlier steps, at its fullest
     adaptive: bool = False  # planned_steps grows as the run goes
     caution: str | None = None  # why the plan is not the one that was asked for
 

@@ -4,6 +4,7 @@ the denoised sample follows from the model's output."""
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,13 +27,23 @@ def stages_per_step(scheduler: Any) -> int:
 
 
 def is_stochastic(scheduler: Any) -> bool:
-    """Whether fresh noise enters at every step, so that no feature follows from earlier ones."""
-    config = scheduler.config
+    """Whether fresh noise enters at every step, so that no feature follows from earlier ones.
+
+    `asks_for_noise` tells of schedulers that leave it to each call of `step`.
+    """
+    # `from_config` keeps what only the scheduler that the config comes from can use
+    taken = inspect.signature(type(scheduler).__init__).parameters
+    config = {key: value for key, value in scheduler.config.items() if key in taken}
     return (
         any(part in type(scheduler).__name__ for part in _STOCHASTIC)
         or str(config.get("algorithm_type", "")).startswith("sde")
         or bool(config.get("stochastic_sampling", False))
     )
+
+
+def asks_for_noise(call: Mapping[str, Any]) -> bool:
+    """Whether these arguments of `step` ask for fresh noise: DDIM's `eta`, Euler's `s_churn`."""
+    return any((call.get(name) or 0) > 0 for name in ("eta", "s_churn"))
 
 
 def takes_output(scheduler: Any) -> bool:
@@ -100,10 +111,17 @@ def _by_prediction(prediction: str, alpha: float, sigma: float) -> tuple[float, 
 
 
 def _index(scheduler: Any, timestep: Any) -> int:
-    """The scheduler's place in its list of sigmas, found as its own `step` finds it."""
-    if scheduler.step_index is None:
-        scheduler._init_step_index(timestep)
-    return int(scheduler.step_index)
+    """The scheduler's place in its list of sigmas, found as its own `step` will find it.
+
+    Only looked up: where a pipeline leaves out the first steps, the place that is found before
+    would stay for the first that it takes.
+    """
+    for place in (scheduler.step_index, scheduler.begin_index):
+        if place is not None:
+            return int(place)
+    if isinstance(timestep, torch.Tensor):
+        timestep = timestep.to(scheduler.timesteps.device)
+    return int(scheduler.index_for_timestep(timestep))
 
 
 def _sigma(scheduler: Any, timestep: Any) -> float:

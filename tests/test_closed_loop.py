@@ -1,5 +1,6 @@
 """Forecasts of the denoised sample: what the schedulers are given, and the way back."""
 
+import gc
 from bisect import bisect_right
 from inspect import signature
 
@@ -18,6 +19,7 @@ from diffusers import (
 from spectrum import SpectralCache
 from spectrum.closed_loop import Trajectory
 from spectrum.forecast import Extrapolation, Hold, Kriging
+from spectrum.locate import tensors_of
 from spectrum.methods import OPEN, Loop, Method
 from spectrum.prior import flow_levels
 from spectrum.samplers import denoised_coefficients, noise_levels
@@ -33,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 def sample(pipe, call=CALL, steps=STEPS, **more):
     return pipe(
         prompt="red cat", num_inference_steps=steps, generator=torch.Generator().manual_seed(7),
-        output_type="latent", return_dict=False, **{**call, **more},
+        return_dict=False, **{"output_type": "latent", **call, **more},
     )[0]  # fmt: skip
 
 
@@ -57,6 +59,8 @@ def test_the_denoised_sample_is_the_schedulers_own(kind, prediction):
             scheduler.scale_model_input(sample, timestep)
         a, b = denoised_coefficients(scheduler, timestep)
         if hasattr(scheduler, "convert_model_output"):
+            if scheduler.step_index is None:
+                scheduler._init_step_index(timestep)
             expected = scheduler.convert_model_output(output, sample=sample)
             result = scheduler.step(output, timestep, sample)
         else:
@@ -125,7 +129,47 @@ def test_the_denoiser_is_not_called_at_forecast_steps(wan):
     assert cache.report.computed_steps == [0, 3, 7, 11]
     assert len(calls) == 2 * 4  # two guidance branches
     size = 4 * 16 * 2 * 2 * 4
-    assert cache.report.stored_bytes == 3 * size
+    # x₀ three times, two branches' newest outputs, and, to take steps again, the sample and UniPC's
+    # memory: the sample before, and two outputs
+    assert cache.report.stored_bytes == (3 + 2 + 1 + 3) * size
+
+
+def test_where_nothing_is_taken_again_only_x0_is_stored(wan):
+    call = {"height": 16, "width": 32, "num_frames": 5, "max_sequence_length": 12}
+    with SpectralCache(wan, schedule=SOME, method="hold", target="output") as cache:
+        sample(wan, call)
+    assert cache.report.stored_bytes == (1 + 2) * 4 * 16 * 2 * 2 * 4
+
+
+def test_nothing_is_held_while_the_picture_is_decoded(flux, monkeypatch):
+    alive, decode = [], flux.vae.decode
+
+    def counting(*args, **kwargs):
+        gc.collect()
+        tensors = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
+        alive.append(sum(x.numel() == 4 * 8 * 8 for x in tensors))
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(flux.vae, "decode", counting)
+    sample(flux, output_type="np")
+    with SpectralCache(flux, schedule=SOME):
+        sample(flux, output_type="np")
+    assert alive[1] == alive[0]
+
+
+def test_calls_are_kept_without_their_latents(flux, monkeypatch):
+    held, forecast = [], Trajectory.forecast
+
+    def recording(self, *args):
+        done = forecast(self, *args)
+        for call in self._calls:
+            held.extend(x for x in tensors_of(call.bound.arguments) if x.numel() > 1)
+        return done
+
+    monkeypatch.setattr(Trajectory, "forecast", recording)
+    with SpectralCache(flux, schedule=SOME):
+        sample(flux)
+    assert not held
 
 
 def test_holding_the_denoised_sample_is_sampling_with_fewer_steps(flux):
@@ -194,6 +238,39 @@ def test_the_corrector_takes_the_steps_again_as_regression_expects_them(build):
         assert not torch.allclose(uncorrected[step], exact[step], atol=1e-3 * scale)
 
 
+@pytest.mark.parametrize("build", SCHEDULERS)
+def test_each_sample_of_a_batch_is_corrected_or_left_as_it_would_be_alone(build):
+    """With a multistep solver, too, which remembers each sample's own way."""
+    went_on, turned = (0.2, -0.7, -1.1, -0.8), (0.2, -0.7, -0.1, 0.3)
+
+    def run(*ways):
+        scheduler = build()
+        scheduler.set_timesteps(STEPS)
+        usual = Kriging().at(noise_levels(scheduler))
+        kind = type(scheduler)
+        scheduler.__class__ = type(kind.__name__, (kind,), {})
+        trajectory = Trajectory(usual, Loop(), make_plan(ExplicitSchedule(COMPUTED), STEPS))
+        sample, corrected = torch.ones(len(ways), 4), []
+        for index, timestep in enumerate(scheduler.timesteps):
+            call = signature(kind.step).bind(scheduler, torch.zeros_like(sample), timestep, sample)
+            if index in COMPUTED:
+                a, b = denoised_coefficients(scheduler, timestep)
+                x0 = torch.tensor([way[COMPUTED.index(index)] for way in ways])[:, None]
+                call.arguments["model_output"] = (x0 - a * sample) / b
+                trajectory.compute(scheduler, index, call)
+                corrected.append((call.arguments["sample"] != sample).any(1).tolist())
+            else:
+                assert trajectory.forecast(scheduler, index, call)
+            sample = kind.step(*call.args, **call.kwargs).prev_sample
+        return sample, corrected
+
+    together, corrected = run(went_on, turned)
+    (first, one), (second, other) = run(went_on), run(turned)
+    assert torch.equal(together, torch.cat([first, second]))
+    assert corrected == [[*pair[0], *pair[1]] for pair in zip(one, other, strict=True)]
+    assert corrected[2:] == [[True, False], [False, True]]
+
+
 @pytest.mark.parametrize(("adapts", "kinks"), [(True, False), (True, True), (False, False)])
 def test_the_smoother_forecast_takes_over_after_two_gaps_that_it_told_better(adapts, kinks):
     computed = (0, 4, 8, 12, 16, 20, 24, 28, 31)
@@ -219,7 +296,7 @@ def test_the_smoother_forecast_takes_over_after_two_gaps_that_it_told_better(ada
                 told = (usual.weights(known, index, 32), usual.smoother.weights(known, index, 32))
                 misses.append([abs(float(w @ way[known]) - way[index]) for w in told])
             trajectory.compute(scheduler, index, call)
-            used.append(trajectory._used)
+            used += trajectory._used
         else:
             assert trajectory.forecast(scheduler, index, call)
         sample = kind.step(*call.args, **call.kwargs).prev_sample
@@ -263,16 +340,16 @@ def test_a_gap_is_corrected_from_its_share_on(share):
                 a, b = denoised_coefficients(scheduler, timestep)
                 x0 = torch.full((1, 4), values[index // 4])
                 call.arguments["model_output"] = (x0 - a * sample) / b
-                trends.append(trajectory.compute(scheduler, index, call).trend)
+                trends.append(trajectory.compute(scheduler, index, call).trends)
                 moved.append(not torch.equal(call.arguments["sample"], sample))
             else:
                 assert trajectory.forecast(scheduler, index, call)
             sample = kind.step(*call.args, **call.kwargs).prev_sample
-        return moved, trends, trajectory.trusted
+        return moved, trends, trajectory.trusted[0]
 
     moved, trends, trusted = run(Loop())
     assert trends[:2] == [None, None]
-    assert trends[2] == pytest.approx(share, abs=1e-4)
+    assert trends[2] == [pytest.approx(share, abs=1e-4)]
     assert moved == [False, False, share > 0.4]
     assert trusted
     assert run(Loop(trust=0.4))[2] == (share > 0.4)
@@ -356,11 +433,12 @@ def test_a_forecast_that_is_not_finite_is_computed_instead(flux):
     class Broken(Hold):
         def weights(self, computed_steps, step, num_steps):
             weights = super().weights(computed_steps, step, num_steps)
-            return weights * (float("inf") if step == 5 else 1)
+            return weights * (float("inf") if step in (5, 7) else 1)
 
     with SpectralCache(flux, schedule=SOME, forecaster=Broken(), target="output") as cache:
         assert torch.isfinite(sample(flux)).all()
     assert cache.report.computed_steps == [0, 3, 5, 7, 11]
+    # step 7 is computed by plan
     assert cache.report.notes == ["step 5: computed, as its forecast was not finite"]
 
 
@@ -378,3 +456,19 @@ def test_an_adaptive_schedule_computes_more_for_less_error(flux):
     assert counts[0] < counts[1] < counts[2]
     assert counts[2] > 12
     assert errors[0] > errors[1] > errors[2]
+
+
+def test_an_adaptive_schedule_stores_what_its_forecaster_looks_at(flux, monkeypatch):
+    stored, compute = [], Trajectory.compute
+
+    def recording(self, *args):
+        checked = compute(self, *args)
+        stored.append((len(self.history.steps), len(self.smooth)))
+        return checked
+
+    monkeypatch.setattr(Trajectory, "compute", recording)
+    with SpectralCache(flux, schedule=AdaptiveSchedule(0.001)) as cache:
+        sample(flux, steps=24)
+    assert len(stored) == len(cache.report.computed_steps) > 4
+    # three, and from the fourth on the smoother forecast is tried, which looks at them
+    assert stored == [(min(k, 3), max(0, k - 3)) for k in range(1, len(stored) + 1)]

@@ -10,7 +10,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from spectrum import SpectralCache
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.forecast import ChebyshevRidge, Hold
-from spectrum.schedule import ExplicitSchedule, WindowSchedule
+from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, WindowSchedule
 
 FeatureCache = functools.partial(SpectralCache, target="feature")
 STEPS = 12
@@ -226,6 +226,19 @@ def test_the_report(wan):
     assert report.measured_speedup == pytest.approx(expected)
     tokens, width, branches, kept, bytes_each = 2 * 1 * 2, 24, 2, 2, 4
     assert report.stored_bytes == tokens * width * branches * kept * bytes_each
+
+
+def test_an_adaptive_schedule_stores_all_features_that_its_forecaster_looks_at(flux):
+    seen = set()
+
+    class Watching(ChebyshevRidge):
+        def weights(self, computed_steps, step, num_steps):
+            seen.add(len(computed_steps))
+            return super().weights(computed_steps, step, num_steps)
+
+    with FeatureCache(flux, schedule=AdaptiveSchedule(1e-4), forecaster=Watching()) as cache:
+        sample(flux, CALLS["flux"])
+    assert max(seen) == len(cache.report.computed_steps) - 1 > 2
 
 
 def test_the_measured_error_is_that_of_the_forecast(flux):

@@ -47,6 +47,22 @@ def test_an_infinite_feature_of_weight_zero_does_no_harm():
     assert history.forecast([0.0, 1.0]).tolist() == [1, 1]
 
 
+def test_each_sample_by_weights_of_its_own():
+    history = FeatureHistory(2, torch.float32)
+    for step in range(3):
+        history.append(step, torch.randn(3, 5, 4))
+    rows = [[0.5, 0.3], [0.0, 1.0], [-1.0, 2.0]]
+    expected = [history.forecast(row)[n] for n, row in enumerate(rows)]
+    assert torch.equal(history.forecast_each(rows), torch.stack(expected))
+
+
+def test_memory_is_taken_as_features_come():
+    history = FeatureHistory(50, torch.float32)
+    for step in range(3):
+        history.append(step, torch.ones(5))
+    assert history.nbytes == 3 * 5 * 4
+
+
 def test_weights_must_match():
     with pytest.raises(ValueError, match="2 weights for 0"):
         FeatureHistory(1, torch.float32).forecast([1.0, 2.0])

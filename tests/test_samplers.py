@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 from diffusers import (
+    DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
@@ -13,15 +14,18 @@ from diffusers import (
     HeunDiscreteScheduler,
     KDPM2DiscreteScheduler,
     UniPCMultistepScheduler,
+    WanVideoToVideoPipeline,
 )
+from PIL import Image
 from tiny_images import CASES
 
 from spectrum import SpectralCache
 from spectrum.closed_loop import Trajectory
-from spectrum.forecast import Hold
+from spectrum.forecast import ChebyshevRidge, Hold
+from spectrum.methods import Method
 from spectrum.prior import Prior
-from spectrum.samplers import is_stochastic, noise_levels
-from spectrum.schedule import ExplicitSchedule, LeastError
+from spectrum.samplers import denoised_coefficients, is_stochastic, noise_levels
+from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, LeastError, Planner
 
 FeatureCache = functools.partial(SpectralCache, target="feature")
 STEPS = 8
@@ -103,6 +107,46 @@ def test_plan_and_forecasts_follow_the_schedulers_levels(name, pipes, monkeypatc
     assert seen == planned  # once a step, with solvers of two stages too
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_reading_a_scheduler_does_not_change_it(name, pipes):
+    _, kind, settings, _ = SAMPLERS[name]
+    scheduler = kind(**settings)
+    scheduler.set_timesteps(STEPS)
+    before = dict(vars(scheduler))
+    for timestep in scheduler.timesteps:
+        denoised_coefficients(scheduler, timestep)
+    noise_levels(scheduler)
+    assert vars(scheduler).keys() == before.keys()
+    assert all(vars(scheduler)[key] is value for key, value in before.items())
+    first = denoised_coefficients(scheduler, scheduler.timesteps[3])
+    scheduler._init_step_index(scheduler.timesteps[3])
+    assert first == denoised_coefficients(scheduler, None)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_timesteps(STEPS)
+        scheduler.set_begin_index(3)
+        assert first == denoised_coefficients(scheduler, scheduler.timesteps[3])
+
+
+def test_a_pipeline_that_leaves_out_the_first_steps_runs_plainly_at_speedup_1(wan):
+    """It takes a slice of the timesteps, and its scheduler finds the first of them by itself."""
+    parts = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
+    pipe = WanVideoToVideoPipeline(**{name: getattr(wan, name) for name in parts})
+    pipe.set_progress_bar_config(disable=True)
+    video = [Image.new("RGB", (32, 16), (50 * k, 99, 10)) for k in range(5)]
+    call = {
+        "video": video, "prompt": "red cat", "height": 16, "width": 32, "strength": 0.5,
+        "max_sequence_length": 12, "guidance_scale": 1.0,
+    }  # fmt: skip
+    plain = sample(pipe, call)
+    with SpectralCache(pipe, speedup=1) as cache:
+        assert torch.equal(sample(pipe, call), plain)
+    assert cache.report.computed_steps == list(range(STEPS // 2))
+    with SpectralCache(pipe, speedup=2) as cache:
+        fast = sample(pipe, call)
+    assert len(cache.report.computed_steps) == 2
+    assert (fast - plain).norm() < 0.2 * plain.norm()
+
+
 @pytest.mark.parametrize(
     ("model", "kind", "settings"),
     [
@@ -119,3 +163,62 @@ def test_a_sampler_that_adds_noise_gets_a_careful_plan_and_a_sentence(model, kin
         sample(pipe, call)
     assert len(cache.report.computed_steps) == STEPS / 2
     assert "adds fresh noise" in cache.report.notes[0]
+
+
+def test_what_a_config_has_from_another_scheduler_does_not_count():
+    noisy = DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++")
+    assert is_stochastic(noisy)
+    assert not is_stochastic(DDIMScheduler.from_config(noisy.config))
+    assert not is_stochastic(EulerDiscreteScheduler.from_config(noisy.config))
+
+
+@pytest.mark.parametrize("target", ["output", "feature"])
+@pytest.mark.parametrize("method", ["spectrum", "hold"])
+def test_noise_that_a_call_asks_for_gets_a_careful_plan(method, target, pipes, monkeypatch):
+    """DDIM's eta: only the calls of its `step` tell."""
+    pipe, call = pipes["sdxl"], CASES["sdxl"].call
+    pipe.scheduler = DDIMScheduler(clip_sample=False)
+    taken, step = [], DDIMScheduler.step
+
+    def counting(self, *args, **kwargs):
+        taken.append(1)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(DDIMScheduler, "step", functools.wraps(step)(counting))
+    for eta in (0.0, 0.5):
+        taken.clear()
+        with SpectralCache(pipe, 4, method=method, target=target) as cache:
+            sample(pipe, {**call, "eta": eta})
+        assert cache.report.computed_steps == list(cache.report.planned_steps)
+        assert len(cache.report.computed_steps) == (STEPS / 2 if eta else STEPS / 4)
+        assert [note for note in cache.report.notes if "adds fresh noise" in note] == (
+            cache.report.notes if eta else []
+        )
+    assert cache.report.notes
+    assert len(taken) == STEPS  # no step is taken again, with other noise
+
+
+def test_a_careful_plan_stores_all_features_it_looks_at(pipes):
+    pipe, call = pipes["sdxl"], CASES["sdxl"].call
+    pipe.scheduler = DDIMScheduler(clip_sample=False)
+    seen = set()
+
+    class Watching(ChebyshevRidge):
+        def weights(self, computed_steps, step, num_steps):
+            seen.add(len(computed_steps))
+            return super().weights(computed_steps, step, num_steps)
+
+    method = Method("watching", Watching(), Planner("even", warmup=1))
+    with FeatureCache(pipe, 4, method=method) as cache:
+        sample(pipe, {**call, "eta": 0.5})
+    assert max(seen) == len(cache.report.computed_steps) == STEPS / 2
+
+
+def test_the_quality_of_a_sampler_that_adds_noise_is_careful_too(pipes):
+    pipe, call = pipes["sdxl"], CASES["sdxl"].call
+    pipe.scheduler = EulerAncestralDiscreteScheduler.from_config(pipe.scheduler.config)
+    with SpectralCache(pipe, schedule=AdaptiveSchedule(10.0), method="hold", target="output") as c:
+        sample(pipe, call)
+    computed = c.report.computed_steps
+    assert computed == [0, 1, 2, 4, 6, 7]
+    assert "adds fresh noise" in c.report.notes[0]
