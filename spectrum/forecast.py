@@ -16,7 +16,16 @@ import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 from numpy.typing import NDArray
 
-from spectrum.prior import SMOOTH_LENGTH, STEADY, Array, Prior, conditional_mean, flow_levels, share
+from spectrum.prior import (
+    SMOOTH_LENGTH,
+    STEADY,
+    UNIT_SCALE,
+    Array,
+    Prior,
+    conditional_mean,
+    flow_levels,
+    share,
+)
 
 Weights = NDArray[np.float64]
 
@@ -118,7 +127,7 @@ class Kriging:
     def keeps(self) -> int | None:
         return self.newest
 
-    def at(self, levels: tuple[float, ...] | None, scale: float) -> Kriging:
+    def at(self, levels: tuple[float, ...] | None, scale: float = UNIT_SCALE) -> Kriging:
         """The same for a run with these noise levels, of pictures of this scale."""
         return replace(self, levels=levels, prior=replace(self.prior, scale=scale))
 
