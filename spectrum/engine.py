@@ -107,7 +107,11 @@ class _Run:
         return step in self.plan.computed_steps or step == self.next or step >= self.plan.num_steps
 
     def adapt(self, error: float | None) -> None:
-        """Choose the next computed step by the error at this one, if the schedule is adaptive."""
+        """Choose the next computed step by the error at this one, if the schedule is adaptive.
+
+        Of a batch, which shares its steps, it is the largest error: the one thing here in which a
+        sample depends on its neighbours.
+        """
         schedule = self.plan.schedule
         if isinstance(schedule, AdaptiveSchedule):
             computed = [*self.report.computed_steps, self.step]

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from spectrum.errors import UsageError
 from spectrum.methods import DEFAULT_METHOD, get_method
@@ -23,6 +31,25 @@ from spectrum.prior import flow_levels
 Dtype = Literal["float32", "bfloat16", "float16"]
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 Count = Annotated[int, Field(ge=1)]
+ALWAYS = float("-inf")  # a trust, written `always`
+
+
+def _read_trust(value: Any) -> Any:
+    return ALWAYS if value == "always" else value
+
+
+def _check_trust(trust: float) -> float:
+    if not trust < float("inf"):
+        raise ValueError("trust is a share of the forecast change, such as -0.5, or `always`")
+    return trust
+
+
+def trust_word(trust: float) -> float | str:
+    """As presets and documents say it."""
+    return "always" if trust == ALWAYS else trust
+
+
+Trust = Annotated[float, BeforeValidator(_read_trust), AfterValidator(_check_trust)]
 
 
 class _Strict(BaseModel):
@@ -63,12 +90,17 @@ class SchedulerChoice(_Strict):
 
 
 class Tuned(_Strict):
-    """What `spectrum tune` found best for runs of `num_steps` that compute len(steps) of them."""
+    """What `spectrum tune` found best for runs of `num_steps` that compute len(steps) of them.
+
+    `length` is that of the prior that forecasts follow from. `trust` is the share of a forecast
+    change that must have come true for the next to be forecast, as in `spectrum.methods.Loop`, or
+    `always`.
+    """
 
     num_steps: Count
     steps: Annotated[list[int], Field(min_length=1)]
     length: Annotated[float, Field(gt=0)]
-    trust: float
+    trust: Trust
 
 
 class Cache(_Strict):

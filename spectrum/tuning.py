@@ -40,7 +40,7 @@ from spectrum.generate import generate
 from spectrum.media import Pixels
 from spectrum.methods import DEFAULT_METHOD, METHODS, tuned_method
 from spectrum.metrics import PSNR_LIMIT, Spread, spread
-from spectrum.preset import Cache, Preset, Tuned, read_preset
+from spectrum.preset import ALWAYS, Cache, Preset, Tuned, read_preset, trust_word
 from spectrum.prior import Array, Prior
 from spectrum.report import Report, Step
 from spectrum.request import Request
@@ -55,7 +55,6 @@ SCHEMA = 2  # of results.json
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 POWERS = (0.7, 1.0)
 LENGTHS = (0.5, 1.0, 2.0, 4.0)
-ALWAYS = -1e9
 TRUSTS = (ALWAYS, -0.5, 0.0)
 
 _FEW = 5  # candidates that are run on all prompts
@@ -767,11 +766,11 @@ def _entry(entry: Tuned) -> str:
     steps = ", ".join(map(str, entry.steps))
     return (
         f"    - {{num_steps: {entry.num_steps}, length: {entry.length:g},"
-        f" trust: {_yaml_float(entry.trust)},\n       steps: [{steps}]}}"
+        f" trust: {_yaml_scalar(trust_word(entry.trust))},\n       steps: [{steps}]}}"
     )
 
 
-def _yaml_float(value: float) -> str:
+def _yaml_scalar(value: float | str) -> str:
     return yaml.safe_dump(value).split("\n")[0]
 
 

@@ -284,6 +284,8 @@ def _document(
 
     All are of the check, with seeds that the search did not see, but for `search_gain`.
     """
+    from spectrum.preset import trust_word
+
     return {
         "output": str(target),
         "plot": str(target.with_suffix(".png")),
@@ -301,7 +303,7 @@ def _document(
                 "speedup": one.speedup,
                 "steps": list(one.best.steps),
                 "length": one.best.length,
-                "trust": one.best.trust,
+                "trust": trust_word(one.best.trust),
                 "better_than_default": one.better,
                 "candidates": one.candidates,
                 "search_gain": _spread_of(one.search_gain),

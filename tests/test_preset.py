@@ -118,3 +118,15 @@ def test_numbers_that_yaml_reads_as_text(tmp_path):
     text = find_preset("wan2.1-14b").path.read_text().replace("speedup: 3.5", "speedup: 35e-1")
     (tmp_path / "a.yaml").write_text(text)
     assert read_preset(tmp_path / "a.yaml").cache.speedup == 3.5
+
+
+def test_a_trust_is_a_share_or_always(tmp_path):
+    text, path = find_preset("demo-image").path.read_text(), tmp_path / "a.yaml"
+    assert "trust: always" in text
+    assert find_preset("demo-image").cache.tuned[0].trust == float("-inf")
+    path.write_text(text.replace("trust: always", "trust: -0.5"))
+    assert read_preset(path).cache.tuned[0].trust == -0.5
+    for wrong in (".inf", ".nan", "sometimes"):
+        path.write_text(text.replace("trust: always", f"trust: {wrong}"))
+        with pytest.raises(UsageError, match=r"cache\.tuned\.0\.trust"):
+            read_preset(path)

@@ -17,7 +17,7 @@ from spectrum.media import to_uint8
 from spectrum.methods import METHODS, tuned_method
 from spectrum.metrics import spread
 from spectrum.plot import Chart, draw_chart, text_chart, ticks
-from spectrum.preset import find_preset, preset_paths, read_preset
+from spectrum.preset import find_preset, preset_paths, read_preset, trust_word
 from spectrum.prior import Prior
 from spectrum.request import resolve
 from spectrum.schedule import ExplicitSchedule, LeastError
@@ -93,10 +93,10 @@ def test_a_preset_that_can_be_used(spectrum, args, counted, tmp_path, weights):
     assert preset.cache.speedup == find_preset("flux.1-dev").cache.speedup
     (tuned,) = preset.cache.tuned
     assert tuned.steps == result["steps"]
-    assert (tuned.length, tuned.trust) == (result["length"], result["trust"])
+    assert (tuned.length, trust_word(tuned.trust)) == (result["length"], result["trust"])
     request = resolve(preset, "x", steps=12, speedup=3)
     assert request.schedule == ExplicitSchedule(tuple(result["steps"]))
-    assert request.method == tuned_method(result["length"], result["trust"])
+    assert request.method == tuned_method(result["length"], tuned.trust)
     with Image.open(tmp_path / "mine.png") as picture:
         assert picture.size == (800, 500)
     plain = np.load(tmp_path / "mine.tune" / "plain-000.npy")
@@ -482,6 +482,7 @@ def test_what_was_tuned_before_for_other_steps_stays(tmp_path):
     tuning.write_preset(path, tuned_yaml(preset, [made_up_found()], []))
     other = Choice((0, 20, 49), 4.0, tuning.ALWAYS)
     tuning.write_preset(path, tuned_yaml(read_preset(path), [made_up_found(other)], []))
+    assert "length: 4, trust: always," in path.read_text()
     after = read_preset(path).cache.tuned
     kept = [(entry.steps, entry.length, entry.trust) for entry in after]
     assert kept[0] == (list(other.steps), 4.0, tuning.ALWAYS)
