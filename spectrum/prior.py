@@ -81,7 +81,7 @@ class Prior:
     def settling(self, ratios: Array, at: Array) -> Array:
         """The speed that a leap of the first step adds at λ = `at`; `ratios` are the steps' λ."""
         leap = 1 - np.exp(ratios[0] - ratios[1])
-        undecided = self.scale / (self.scale + np.exp(-ratios[1]))
+        undecided = (self.scale / (self.scale + np.exp(-ratios[1]))) ** 0.5  # a share of variance
         found: Array = leap * undecided * np.exp(-np.maximum(at - ratios[1], 0) / self.settle)
         return found
 

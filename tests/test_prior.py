@@ -47,7 +47,7 @@ def simulated(prior, paths=20_000, points=60):
             speed *= (prior.scale / (prior.scale + rho)) ** prior.fall
             if prior.settle:
                 leap = 1 - np.exp(RATIOS[0] - RATIOS[1])
-                undecided = prior.scale / (prior.scale + np.exp(-RATIOS[1]))
+                undecided = (prior.scale / (prior.scale + np.exp(-RATIOS[1]))) ** 0.5
                 since = max(0.0, begin + (point + 0.5) * gap - RATIOS[1])
                 speed = np.hypot(speed, leap * undecided * np.exp(-since / prior.settle))
             fresh = generator.standard_normal(paths)
