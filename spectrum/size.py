@@ -30,7 +30,7 @@ def positions(denoiser: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
 
 def _patch(config: Mapping[str, Any]) -> int:
     """Latent pixels of one token."""
-    size = config.get("patch_size") or 1
+    size = config.get("patch_size") or next(iter(config.get("all_patch_size") or ()), 1)
     if isinstance(size, int):
         return size * size * int(config.get("patch_size_t") or 1)
     return prod(size)

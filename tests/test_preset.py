@@ -122,8 +122,10 @@ def test_numbers_that_yaml_reads_as_text(tmp_path):
 
 def test_a_trust_is_a_share_or_always(tmp_path):
     text, path = find_preset("demo-image").path.read_text(), tmp_path / "a.yaml"
-    assert "trust: always" in text
-    assert find_preset("demo-image").cache.tuned[0].trust == float("-inf")
+    tuned = "{num_steps: 50, length: 4, trust: always, steps: [0, 9, 30]}"
+    text = text.replace("  method: spectrum", f"  method: spectrum\n  tuned: [{tuned}]")
+    path.write_text(text)
+    assert read_preset(path).cache.tuned[0].trust == float("-inf")
     path.write_text(text.replace("trust: always", "trust: -0.5"))
     assert read_preset(path).cache.tuned[0].trust == -0.5
     for wrong in (".inf", ".nan", "sometimes"):

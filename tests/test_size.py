@@ -1,0 +1,80 @@
+"""How large a run is: latent positions, told by the call of the denoiser and by the preset."""
+
+import functools
+
+import pytest
+import tiny_images
+import tiny_videos
+import torch
+
+from spectrum import SpectralCache, engine
+from spectrum.loading import Options, choose_device, load_pipeline
+from spectrum.preset import find_preset
+from spectrum.request import resolve
+from spectrum.schedule import LeastError
+from spectrum.size import positions
+
+CASES = {**tiny_images.CASES, **tiny_videos.CASES}
+pytestmark = [  # diffusers' own, in its schedulers and Chroma's transformer
+    pytest.mark.filterwarnings("ignore:.FluxPosEmbed:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sdxl", 16 * 16),  # a U-Net's are the latents' own
+        ("sd3", 8 * 8),  # patches of 2
+        ("chroma", 8 * 8),  # packed
+        ("z-image", 8 * 8),  # a list, a sample each
+        ("ltx-video", 32),
+        ("cogvideox-5b", 3 * 2 * 2),  # channels after frames
+        ("skyreels-v2", 2 * 2 * 2),
+    ],
+)
+def test_the_denoisers_call_tells(name, expected, monkeypatch):
+    seen = []
+
+    def spy(*args):
+        seen.append(positions(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(engine, "positions", spy)
+    case = CASES[name]
+    with SpectralCache(case.build(), speedup=1) as cache:
+        cache._pipe(**case.call, num_inference_steps=2, output_type="latent")
+    assert seen == [expected]  # asked once a run
+
+
+def test_unknown_sizes_are_0():
+    module = torch.nn.Linear(1, 1)
+    assert positions(module, (), {}) == 0
+    module.config = {"in_channels": 4}
+    assert positions(module, (), {"hidden_states": None}) == 0
+    assert positions(module, (), {"sample": torch.zeros(2, 4, 3, 5)}) == 15
+    assert positions(module, ([],), {}) == 0
+
+
+@pytest.mark.parametrize("name", ["demo-image", "demo-video"])
+def test_the_run_computes_what_plan_said(name):
+    preset = find_preset(name)
+    ask = functools.partial(resolve, preset, preset.example, speedup=4)
+    request = ask(width=96, height=64) if name == "demo-image" else ask()
+    pipe = load_pipeline(request, choose_device("cpu"), Options())
+    with SpectralCache(pipe, 4) as cache:
+        pipe(**request.arguments(), output_type="latent")
+    assert cache.report.computed_steps == list(request.plan.computed_steps)
+    other = ask(width=256, height=256) if name == "demo-image" else ask(frames=81)
+    assert other.plan.computed_steps < request.plan.computed_steps  # earlier steps
+    assert isinstance(other.plan.schedule, LeastError)
+
+
+def test_a_preset_may_state_its_scale(tmp_path):
+    text = find_preset("wan2.1-14b").path.read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("  speedup: 3.5", "  scale: 1\n  speedup: 3.5"))
+    usual, mine = resolve(find_preset("wan2.1-14b"), "x"), resolve(find_preset(str(path)), "x")
+    assert usual.positions == mine.positions == 21 * 30 * 52
+    assert usual.method.prior(usual.positions).scale == 4 * mine.method.prior(mine.positions).scale
+    assert usual.plan.computed_steps < mine.plan.computed_steps
