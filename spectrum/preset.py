@@ -201,13 +201,19 @@ class Preset(_Strict):
         """Bytes of one stored feature of one guidance branch; 0 where its size is unknown."""
         if self.feature is None:
             return 0
-        return self.positions(width, height, frames) * self.feature.channels * BYTES[dtype]
+        tokens = self._tokens(width, height, frames, self.feature.pixels_per_token)
+        return tokens * self.feature.channels * BYTES[dtype]
 
     def positions(self, width: int, height: int, frames: int) -> int:
-        """Latent positions of one sample of this size in pixels; 0 where that is unknown."""
+        """Latent positions of one sample of this size in pixels, as `spectrum.size` counts them; 0
+        where that is unknown."""
         if self.feature is None:
             return 0
-        patch = self.feature.pixels_per_token
+        unet = "unet" in self.parameters  # its feature has every latent pixel
+        return self._tokens(width, height, frames, self.feature.pixels_per_token * (1 + unet))
+
+    def _tokens(self, width: int, height: int, frames: int, patch: int) -> int:
+        assert self.feature is not None
         depth = (frames - 1) // self.feature.frames_per_token + 1
         return (width // patch) * (height // patch) * depth
 

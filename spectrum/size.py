@@ -1,4 +1,8 @@
-"""How many latent positions a run has: the tokens of a transformer, before any are skipped."""
+"""How many latent positions a run has: the tokens of a transformer.
+
+A U-Net has no tokens; its latents are counted as if they came in patches of 2, as those of nearly
+all transformers do.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ def positions(denoiser: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
 
 def _patch(config: Mapping[str, Any]) -> int:
     """Latent pixels of one token."""
-    size = config.get("patch_size") or next(iter(config.get("all_patch_size") or ()), 1)
+    size = config.get("patch_size") or next(iter(config.get("all_patch_size") or ()), 2)
     if isinstance(size, int):
         return size * size * int(config.get("patch_size_t") or 1)
     return prod(size)

@@ -245,7 +245,7 @@ def test_refusals_of_gen(spectrum, flux_args, wan_args, tmp_path, folders):
     refused(spectrum("gen", "-m", "flux-1-dev", "x"), "did you mean 'flux.1-dev'")
     refused(spectrum("gen", "-m", "no.yaml", "x"), "no preset file")
     refused(spectrum("gen", *flux_args, "--speedup", 0.5, "x"), "at least 1")
-    refused(spectrum("gen", *flux_args, "--speedup", 9, "x"), "largest speedup for 12 steps is 2")
+    refused(spectrum("gen", *flux_args, "--speedup", 9, "x"), "largest speedup for 12 steps is 6")
     refused(spectrum("gen", *flux_args, "--width", 40, "x"), "32 and 48")
     refused(spectrum("gen", *flux_args, "--height", 0, "x"), "the nearest: 16")
     refused(spectrum("gen", *flux_args, "--frames", 5, "x"), "makes images", "--frames")

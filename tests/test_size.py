@@ -24,7 +24,7 @@ pytestmark = [  # diffusers' own, in its schedulers and Chroma's transformer
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("sdxl", 16 * 16),  # a U-Net's are the latents' own
+        ("sdxl", 8 * 8),  # a U-Net: as if in patches of 2
         ("sd3", 8 * 8),  # patches of 2
         ("chroma", 8 * 8),  # packed
         ("z-image", 8 * 8),  # a list, a sample each
@@ -52,7 +52,7 @@ def test_unknown_sizes_are_0():
     assert positions(module, (), {}) == 0
     module.config = {"in_channels": 4}
     assert positions(module, (), {"hidden_states": None}) == 0
-    assert positions(module, (), {"sample": torch.zeros(2, 4, 3, 5)}) == 15
+    assert positions(module, (), {"sample": torch.zeros(2, 4, 6, 10)}) == 15
     assert positions(module, ([],), {}) == 0
 
 
