@@ -41,7 +41,7 @@ SMOOTH_LENGTH = 2.0
 
 
 # S of a picture of 64 latent positions, which are the tokens of a transformer.
-UNIT_SCALE = 4.0
+UNIT_SCALE = 8.0
 UNIT_POSITIONS = 64
 
 

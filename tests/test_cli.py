@@ -254,7 +254,9 @@ def test_refusals_of_gen(spectrum, flux_args, wan_args, tmp_path, folders):
     refused(spectrum("gen", *flux_args, "--steps", 0, "x"), "1 or more")
     refused(spectrum("gen", *flux_args, "--guidance", "nan", "x"), "--guidance")
     refused(spectrum("gen", *flux_args, "--method", "taylor", "x"), "did you mean 'taylor")
-    refused(spectrum("gen", *flux_args, "--blend", 2, "x"), "between 0 and 1")
+    refused(
+        spectrum("gen", *flux_args, "--method", "published", "--blend", 2, "x"), "between 0 and 1"
+    )
     refused(spectrum("gen", *flux_args, "--method", "hold", "--blend", 1, "x"), "no ridge to blend")
     refused(spectrum("gen", *flux_args, "--dtype", "fp16", "x"), "float16")
     refused(spectrum("gen", *flux_args, "  "), "prompt is empty", "try")

@@ -76,5 +76,5 @@ def test_a_preset_may_state_its_scale(tmp_path):
     path.write_text(text.replace("  speedup: 3.5", "  scale: 1\n  speedup: 3.5"))
     usual, mine = resolve(find_preset("wan2.1-14b"), "x"), resolve(find_preset(str(path)), "x")
     assert usual.positions == mine.positions == 21 * 30 * 52
-    assert usual.method.prior(usual.positions).scale == 4 * mine.method.prior(mine.positions).scale
+    assert usual.method.prior(usual.positions).scale == 8 * mine.method.prior(mine.positions).scale
     assert usual.plan.computed_steps < mine.plan.computed_steps
