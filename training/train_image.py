@@ -495,7 +495,7 @@ class Batches:
         return self.latents[index].float(), self.clip[text], self.t5[text]
 
 
-def train_denoiser(work: Path, out: Path, minutes: float) -> None:
+def train_denoiser(work: Path, out: Path, minutes: float, batch: int, compiled: bool) -> None:
     """Train as a rectified flow; save and export the averaged weights every five minutes."""
     torch.manual_seed(2)
     clip, t5 = clip_tokenizer(VOCABULARY), word_t5_tokenizer(VOCABULARY, 512)
@@ -505,13 +505,14 @@ def train_denoiser(work: Path, out: Path, minutes: float) -> None:
     model = CaptionedDenoiser(clip, len(t5))
     run = Run(work / "denoiser.pt", model, optimizers(model), minutes, Average(model, 0.998))
     model.transformer.set_attn_processor(PlainAttention(HEAD))
-    model.transformer.compile()
+    if compiled:
+        model.transformer.compile()
     saved = run.budget.spent
     while run.budget.progress < 1:
         singles = 1.0 if run.budget.progress < SINGLES_ONLY else SINGLES
-        latents, clip_ids, t5_ids = batches.draw(BATCH, singles)
+        latents, clip_ids, t5_ids = batches.draw(batch, singles)
         share = EARLY_SHARE[0] + run.budget.progress * (EARLY_SHARE[1] - EARLY_SHARE[0])
-        noise, sigma = torch.randn_like(latents), sample_sigmas(BATCH, share)
+        noise, sigma = torch.randn_like(latents), sample_sigmas(batch, share)
         noisy = torch.lerp(latents, noise, sigma[:, None, None])
         with torch.autocast("cpu", torch.bfloat16):
             velocity = model(noisy, sigma, clip_ids, t5_ids)
@@ -571,13 +572,15 @@ def main() -> None:
     parser.add_argument("--autoencoder-minutes", type=float, default=14)
     parser.add_argument("--decoder-minutes", type=float, default=8)
     parser.add_argument("--minutes", type=float, default=76, help="for the denoiser")
+    parser.add_argument("--batch", type=int, default=BATCH, help="for the denoiser")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.work.mkdir(parents=True, exist_ok=True)
     make_pictures(args.work, args.pictures)
     vae = train_autoencoder(args.work, args.autoencoder_minutes)
     make_latents(args.work, vae)
-    train_denoiser(args.work, args.out, args.minutes)
+    train_denoiser(args.work, args.out, args.minutes, args.batch, args.compile)
     train_decoder(args.work, args.decoder_minutes)
     export(args.work, args.out)
 
