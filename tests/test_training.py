@@ -14,9 +14,9 @@ SCRIPT = Path(__file__).parent.parent / "training" / "train_image.py"
 
 def test_a_short_training_run(tmp_path):
     command = [
-        sys.executable, str(SCRIPT), "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"),
-        "--pictures", "64", "--autoencoder-minutes", "0.1", "--decoder-minutes", "0.05",
-        "--minutes", "0.5", "--batch", "8", "--no-compile",
+        sys.executable, str(SCRIPT), "--work", str(tmp_path / "work"),
+        "--out", str(tmp_path / "out"), "--pictures", "64", "--batch", "8", "--no-compile",
+        "--autoencoder-minutes", "0.1", "--minutes", "0.5", "--decoder-minutes", "0.05",
     ]  # fmt: skip
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400)

@@ -50,6 +50,7 @@ class Found:
     x: float
     y: float
     radius: float
+    overlap: float  # with the shape's ideal outline: area in both over area in either
 
 
 # ---- reading a picture ----
@@ -141,7 +142,7 @@ def read_object(color: str, mask: np.ndarray) -> Found:
     ys, xs = np.nonzero(mask)
     extent = 0.8 if shape == "square" else 0.94  # of the drawn shape's radius
     radius = (max(np.ptp(ys), np.ptp(xs)) + 1) / 2 / extent
-    return Found(shape, color, xs.mean(), ys.mean(), radius)
+    return Found(shape, color, xs.mean(), ys.mean(), radius, float(np.max(overlaps)))
 
 
 def read_objects(picture: np.ndarray) -> list[Found]:
@@ -218,14 +219,17 @@ def judge(scene: Scene, picture: np.ndarray) -> dict[str, list[bool]]:
 
 
 def summary(scenes: list[Scene], pictures: list[np.ndarray]) -> dict[str, float]:
-    """Rate of each attribute, and of pictures that are right in everything."""
+    """Rate of each attribute, and of pictures that are right in everything; how well outlines match
+    those of ideal shapes, 1 at best."""
     right: dict[str, list[bool]] = defaultdict(list)
     for scene, picture in zip(scenes, pictures, strict=True):
         verdict = judge(scene, picture)
         for name, values in verdict.items():
             right[name] += values
         right["all"].append(all(all(values) for values in verdict.values()))
-    return {name: float(np.mean(values)) for name, values in right.items()}
+    rates = {name: float(np.mean(values)) for name, values in right.items()}
+    objects = [found for picture in pictures for found in read_objects(picture.astype(float))]
+    return {**rates, "outline": float(np.mean([found.overlap for found in objects]))}
 
 
 # ---- pictures ----
