@@ -84,7 +84,7 @@ class Request:
 
     def history_bytes(self, dtype: str) -> int:
         """What the stored features take; 0 where their size is unknown, and of the output, whose
-        history is no more than three latents."""
+        history is no more than about ten latents."""
         if self.method.target == "output":
             return 0
         kept = self.plan.features_kept(self.method.keeps)

@@ -62,7 +62,7 @@ def test_the_run_computes_what_plan_said(name):
     ask = functools.partial(resolve, preset, preset.example, speedup=4)
     request = ask(width=96, height=64) if name == "demo-image" else ask()
     pipe = load_pipeline(request, choose_device("cpu"), Options())
-    with SpectralCache(pipe, 4) as cache:
+    with SpectralCache(pipe, 4, method=request.method) as cache:
         pipe(**request.arguments(), output_type="latent")
     assert cache.report.computed_steps == list(request.plan.computed_steps)
     other = ask(width=256, height=256) if name == "demo-image" else ask(frames=81)
