@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -38,7 +39,7 @@ def level(model: Model, match: float, steps: int, tolerance: float) -> tuple[lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", action="append", default=[])
-    parser.add_argument("--zoo", help="folder of the zoo's models")
+    parser.add_argument("--zoo", type=Path, help="folder of the zoo's models")
     parser.add_argument("--match", type=float, nargs="+", default=[1.0, 8.0])
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--prompts", type=int, default=4)
