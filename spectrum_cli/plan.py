@@ -113,7 +113,9 @@ def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
         emit(f"placed for pictures of {size}: scale {document['scale']:.3g}")
     history = document["history"]
     if history["target"] == "output":
-        emit(f"history: {history['features']} x₀, as large as latents, and about six more to replay")
+        emit(
+            f"history: {history['features']} x₀, as large as latents, and about six more to replay"
+        )
         return
     if not history["bytes"]:
         return  # a model without a preset: `spectrum inspect` measures
