@@ -303,7 +303,7 @@ class SpectralCache:
 
     def _begin_run(self, size: int) -> _Run:
         num_steps, stochastic = self._num_steps(), is_stochastic(self._scheduler)
-        prior = self._method.prior(size)
+        prior = self._method.prior(size, guidance_of(self._pipe))
         plan = self._make_plan(num_steps, prior, stochastic)
         forecaster = self._forecaster
         if isinstance(forecaster, Kriging):
@@ -581,6 +581,14 @@ def find_denoisers(pipe: Any) -> dict[str, nn.Module]:
                 f" use pipe.{name}.compile_repeated_blocks() instead of torch.compile"
             )
     return found
+
+
+def guidance_of(pipe: Any) -> float | None:
+    """The guidance scale of the call under way, where the pipeline remembers it; None elsewhere."""
+    scale = getattr(pipe, "_guidance_scale", None)
+    embedded = getattr(getattr(pipe, "transformer", None), "config", {}).get("guidance_embeds")
+    known = isinstance(scale, int | float) and embedded is not False  # False: it is not listened to
+    return float(scale) if known and scale is not None else None
 
 
 def handover_step(pipe: Any, num_steps: int) -> int:

@@ -16,7 +16,7 @@ from spectrum.forecast import (
     Kriging,
     TaylorSeer,
 )
-from spectrum.prior import STEADY, UNIT_POSITIONS, UNIT_SCALE, Prior, scale_of
+from spectrum.prior import STEADY, UNIT_POSITIONS, Prior, scale_of, unit_scale
 from spectrum.schedule import Planner
 
 DEFAULT_METHOD = "spectrum"
@@ -61,16 +61,18 @@ class Method:
     planner: Planner
     target: Target = "feature"
     loop: Loop = OPEN  # of a method whose target is the output
-    scale: float = UNIT_SCALE  # S of 64 latent positions, which steps are placed by
+    scale: float | None = None  # S of 64 latent positions; None: as guidance has it
 
     @property
     def keeps(self) -> int | None:
         """How many of the newest features, or of x₀, are stored; None means all of them."""
         return kept(self.forecaster, self.loop if self.target == "output" else OPEN)
 
-    def prior(self, positions: int) -> Prior:
-        """What is expected of x₀ for so many latent positions; 0 where their number is unknown."""
-        return Prior(scale=scale_of(positions or UNIT_POSITIONS, self.scale))
+    def prior(self, positions: int, guidance: float | None = None) -> Prior:
+        """What is expected of x₀ for so many latent positions, 0 where their number is unknown, and
+        this guidance."""
+        unit = unit_scale(guidance) if self.scale is None else self.scale
+        return Prior(scale=scale_of(positions or UNIT_POSITIONS, unit))
 
 
 _ALL = (

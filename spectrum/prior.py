@@ -40,9 +40,20 @@ _POINTS = 1000  # of the quadrature over λ, at least one a step
 SMOOTH_LENGTH = 2.0
 
 
-# S of a picture of 64 latent positions, which are the tokens of a transformer.
-UNIT_SCALE = 8.0
+# S of a picture of 64 latent positions, which are the tokens of a transformer, without guidance.
+# Guidance g moves x₀ the more the more is undecided: S goes with √g, measured from 1 to 10.
+PLAIN_SCALE = 4.0
+USUAL_GUIDANCE = 4.0  # where it is not known
 UNIT_POSITIONS = 64
+
+
+def unit_scale(guidance: float | None) -> float:
+    """S of 64 latent positions under this guidance; None where it is not known."""
+    known = USUAL_GUIDANCE if guidance is None else max(1.0, guidance)
+    return float(PLAIN_SCALE * known**0.5)
+
+
+UNIT_SCALE = unit_scale(None)
 
 
 def scale_of(positions: float, unit: float = UNIT_SCALE) -> float:

@@ -11,6 +11,7 @@ from spectrum.errors import UsageError
 from spectrum.inputs import Lora, fitted, like, parse_extras, parse_lora, read_image
 from spectrum.methods import DEFAULT_METHOD, METHODS, Method, Target, get_method, tuned_method
 from spectrum.preset import Preset
+from spectrum.prior import unit_scale
 from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, Plan, Schedule, make_plan
 
 if TYPE_CHECKING:
@@ -156,8 +157,7 @@ def resolve(
     chosen = get_method(method, blend)
     if target is not None:
         chosen = replace(chosen, target=target)
-    if preset.cache.scale is not None:
-        chosen = replace(chosen, scale=preset.cache.scale)
+    chosen = replace(chosen, scale=preset.cache.scale or unit_scale(scale))
     request = Request(
         preset=preset,
         prompt=prompt.strip(),
@@ -209,7 +209,8 @@ def _speedup(request: Request, asked: float | None) -> float:
 
 def _as_tuned(request: Request) -> Request:
     """With what calibration found for this many computed steps, if it looked at it."""
-    if request.method != METHODS[DEFAULT_METHOD] or request.scheduler is not None:
+    usual = replace(METHODS[DEFAULT_METHOD], scale=request.method.scale)
+    if request.method != usual or request.scheduler is not None:
         return request  # it was found with the model's own scheduler
     count = len(request.plan.computed_steps)
     for tuned in request.preset.cache.tuned:

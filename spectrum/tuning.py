@@ -38,7 +38,7 @@ from spectrum.errors import SpectrumError, UsageError
 from spectrum.forecast import Kriging
 from spectrum.generate import generate
 from spectrum.media import Pixels
-from spectrum.methods import DEFAULT_METHOD, METHODS, tuned_method
+from spectrum.methods import DEFAULT_METHOD, METHODS, Method, tuned_method
 from spectrum.metrics import PSNR_LIMIT, Spread, spread
 from spectrum.preset import ALWAYS, Cache, Preset, Tuned, read_preset, trust_word
 from spectrum.prior import Array, Prior
@@ -65,6 +65,11 @@ _GRID_SHARE = 0.6  # of a search's time; the rest is for moving steps
 _SURE = 2.0
 _COMPARED = 3  # in the check: the winner, the default, fewer steps
 _PLAIN = "plain"
+
+
+def usual_method(base: Request) -> Method:
+    """The default, for this guidance."""
+    return replace(METHODS[DEFAULT_METHOD], scale=base.method.scale)
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class Choice:
     def request(self, base: Request) -> Request:
         if self.usual:
             speedup = base.run_steps / len(self.steps)
-            return replace(base, method=METHODS[DEFAULT_METHOD], speedup=speedup, schedule=None)
+            return replace(base, method=usual_method(base), speedup=speedup, schedule=None)
         method = tuned_method(self.length, self.trust)
         return replace(base, method=method, schedule=ExplicitSchedule(self.steps))
 
@@ -379,7 +384,7 @@ def psnr(pixels: Pixels, reference: Pixels) -> float:
 
 def default_choice(base: Request, speedup: float) -> Choice:
     """What the default method does at this speedup. Raises UsageError where there is none."""
-    method = METHODS[DEFAULT_METHOD]
+    method = usual_method(base)
     if not speedup > 1:
         raise UsageError(f"a speedup to tune for is above 1, not {speedup:g}; at 1 all is computed")
     plan = replace(base, method=method, speedup=speedup, schedule=None).plan

@@ -76,5 +76,24 @@ def test_a_preset_may_state_its_scale(tmp_path):
     path.write_text(text.replace("  speedup: 3.5", "  scale: 1\n  speedup: 3.5"))
     usual, mine = resolve(find_preset("wan2.1-14b"), "x"), resolve(find_preset(str(path)), "x")
     assert usual.positions == mine.positions == 21 * 30 * 52
-    assert usual.method.prior(usual.positions).scale == 8 * mine.method.prior(mine.positions).scale
+    scale = usual.method.prior(usual.positions).scale  # guidance 5, 22.6 times as wide as 8 tokens
+    assert scale == pytest.approx(4 * 5**0.5 * (32_760 / 64) ** 0.5)
+    assert mine.method.prior(mine.positions).scale == pytest.approx((32_760 / 64) ** 0.5)
+    stronger = resolve(find_preset("wan2.1-14b"), "x", guidance=9)
+    assert stronger.method.prior(stronger.positions).scale == pytest.approx(scale * (9 / 5) ** 0.5)
     assert usual.plan.computed_steps < mine.plan.computed_steps
+
+
+def test_a_pipeline_that_remembers_its_guidance_tells_it():
+    case = CASES["sd3"]
+    pipe = case.build()
+    scales = []
+    for guidance in (1.0, 9.0):
+        with SpectralCache(pipe, speedup=1, on_step=lambda report, step: None) as cache:
+            pipe(
+                **case.call | {"guidance_scale": guidance}, num_inference_steps=2,
+                output_type="latent",
+            )  # fmt: skip
+            scales.append(cache._run.prior.scale)
+    assert scales == [4.0, 12.0]
+    assert engine.guidance_of(object()) is None

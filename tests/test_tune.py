@@ -250,12 +250,12 @@ def test_the_default_is_said_by_its_steps_length_and_trust(base, tmp_path, speed
     bench.plain(0)
     guess = default_choice(base, speedup)
     assert guess.usual
-    assert guess.request(base).method == METHODS["spectrum"]
+    assert guess.request(base).method == replace(METHODS["spectrum"], scale=base.method.scale)
     assert guess.request(base).schedule is None
     bench._runs[f"{guess.key} #0"] = {"seconds": 1, "steps": list(range(len(guess.steps)))}
     choice = bench.known_default(guess)
     assert choice == Choice(tuple(range(len(guess.steps))), 1.0, METHODS["spectrum"].loop.trust)
-    assert choice.request(base).method == METHODS["spectrum"]
+    assert replace(choice.request(base).method, scale=None) == METHODS["spectrum"]
     assert choice.request(base).schedule == ExplicitSchedule(choice.steps)
 
 
