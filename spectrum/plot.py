@@ -148,7 +148,7 @@ class _Canvas:
         draw.text((24 * _SCALE, 16 * _SCALE), chart.title, _INK, self.large, anchor="lt")
         middle = (self.left + self.right) / 2
         self._text((middle, self.bottom + 32 * _SCALE), chart.x_label, "mt", _INK)
-        self._text((24 * _SCALE, self.top - 10 * _SCALE), chart.y_label, "lb", _INK)
+        self._text((self.right, 18 * _SCALE), chart.y_label, "rt", _INK)  # above the legend
 
     def line(self, points: Sequence[Point], number: int) -> None:
         colour = _COLOURS[number % len(_COLOURS)]
@@ -161,7 +161,7 @@ class _Canvas:
             self._mark(place, number)
 
     def legend(self, names: Sequence[str]) -> None:
-        """Beside each other, ending at the right edge, in the line of the y axis' label."""
+        """Beside each other, ending at the right edge, below the y axis' label."""
         height = self.top - 18 * _SCALE
         x: float = self.right
         for number, name in reversed(list(enumerate(names))):
