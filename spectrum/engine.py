@@ -587,8 +587,9 @@ def guidance_of(pipe: Any) -> float | None:
     """The guidance scale of the call under way, where the pipeline remembers it; None elsewhere."""
     scale = getattr(pipe, "_guidance_scale", None)
     embedded = getattr(getattr(pipe, "transformer", None), "config", {}).get("guidance_embeds")
-    known = isinstance(scale, int | float) and embedded is not False  # False: it is not listened to
-    return float(scale) if known and scale is not None else None
+    if embedded is False or not isinstance(scale, int | float):  # False: it is not listened to
+        return None
+    return float(scale)
 
 
 def handover_step(pipe: Any, num_steps: int) -> int:

@@ -89,7 +89,7 @@ def test_a_pipeline_that_remembers_its_guidance_tells_it():
     pipe = case.build()
     scales = []
     for guidance in (1.0, 9.0):
-        with SpectralCache(pipe, speedup=1, on_step=lambda report, step: None) as cache:
+        with SpectralCache(pipe, speedup=1) as cache:
             pipe(
                 **case.call | {"guidance_scale": guidance}, num_inference_steps=2,
                 output_type="latent",
