@@ -112,12 +112,12 @@ def unit_areas() -> dict[str, float]:
     return {name: float((distance(u, v) < 0).sum()) * 1e-4 for name, distance in DISTANCES.items()}
 
 
-def classify_shape(shape: Shape, areas: dict[str, float]) -> str:
-    """The shape whose template of the same area overlaps best, over a few frames and angles."""
+def overlaps(shape: Shape, areas: dict[str, float]) -> dict[str, float]:
+    """Common over joint area with each template of the same area, a mean over every other frame."""
     rows, columns = np.mgrid[: shape.cover.shape[1], : shape.cover.shape[2]] + 0.5
     scores = {}
     for name in SHAPES:
-        overlaps = []
+        best = []
         for frame in range(0, len(shape.area), 2):
             u, v = columns - shape.x[frame], rows - shape.y[frame]
             radius = float(np.sqrt(shape.area[frame] / areas[name]))
@@ -126,9 +126,9 @@ def classify_shape(shape: Shape, areas: dict[str, float]) -> str:
             drawn = np.stack([template(name, u, v, radius, angle) for angle in angles])
             common = np.minimum(drawn, shape.cover[frame]).sum(axis=(1, 2))
             whole = np.maximum(drawn, shape.cover[frame]).sum(axis=(1, 2))
-            overlaps.append((common / whole).max())
-        scores[name] = np.mean(overlaps)
-    return max(scores, key=lambda name: scores[name])
+            best.append((common / whole).max())
+        scores[name] = float(np.mean(best))
+    return scores
 
 
 def total_turn(shape: Shape, order: int) -> float:
@@ -159,39 +159,44 @@ def classify_motion(shape: Shape, name: str) -> str:
     return "still"
 
 
-def read_clip(video: FloatArray, areas: dict[str, float]) -> Clip | None:
-    """What a clip [F, H, W, 3] of 0 to 255 shows; None when no shape is found."""
+def read_clip(video: FloatArray, areas: dict[str, float]) -> tuple[Clip, dict[str, float]] | None:
+    """What a clip [F, H, W, 3] of 0 to 255 shows, and its outline's overlap with each shape's;
+    None when no shape is found."""
     behind = fit_background(video)
     found = find_shape(video, behind)
     if found is None:
         return None
     shape, colour = found
-    name = classify_shape(shape, areas)
+    scores = overlaps(shape, areas)
+    name = max(scores, key=lambda shape: scores[shape])
     motion = classify_motion(shape, name)
     radius = float(np.sqrt(np.median(shape.area) / areas[name])) * SIDE / video.shape[1]
     size = min(RADII, key=lambda word: abs(RADII[word] - radius))
-    return Clip(
+    clip = Clip(
         "" if motion in ("grows", "shrinks") else size,
         nearest(colour, COLOURS),
         name,
         motion,
         nearest(behind.mean(axis=(0, 1)), BACKGROUNDS),
     )
+    return clip, scores
 
 
 def score(clips: list[Clip], videos: list[FloatArray]) -> dict[str, float]:
-    """Share of clips that show what their caption says, per attribute and for all of them."""
+    """Share of clips that show what their caption says, per attribute and for all of them, and
+    the mean overlap of their outlines with the shape asked for (0 to 1)."""
     areas = unit_areas()
-    rows = []
+    rows: list[dict[str, float]] = []
     for clip, video in zip(clips, videos, strict=True):
-        seen = read_clip(video, areas)
+        read = read_clip(video, areas)
         row = {field.name: False for field in fields(Clip)}
-        if seen is not None:
-            row = {name: asdict(seen)[name] == word for name, word in asdict(clip).items()}
-        rows.append(row | {"all": all(row.values())})
-        if not all(row.values()):
-            print(f"  {caption(clip)}: seen {'nothing' if seen is None else caption(seen)}")
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        if read is not None:
+            row = {name: asdict(read[0])[name] == word for name, word in asdict(clip).items()}
+        right, overlap = all(row.values()), 0.0 if read is None else read[1][clip.shape]
+        rows.append(row | {"all": right, "outline": overlap})
+        if not right:
+            print(f"  {caption(clip)}: seen {'nothing' if read is None else caption(read[0])}")
+    return {name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]}
 
 
 def sample(
@@ -227,7 +232,7 @@ def reconstruct(pipeline: WanPipeline, video: FloatArray) -> FloatArray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path)
-    parser.add_argument("--count", type=int, default=96)
+    parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--part", choices=("test", "tune"), default="test")
     parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--steps", type=int, default=50)

@@ -40,7 +40,7 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "light blue": (166, 210, 244),
     "light yellow": (248, 240, 184),
 }
-RADII: dict[str, float] = {"small": 9.5, "": 12.5, "large": 16.0}  # px; "" is the size not named
+RADII: dict[str, float] = {"small": 10.5, "": 13.3, "large": 16.5}  # px; "" is the size not named
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross")
 DIRECTIONS: dict[str, tuple[int, int]] = {  # unit steps in image axes: x right, y down
     "moves right": (1, 0),
@@ -149,9 +149,9 @@ def sample_track(clip: Clip, rng: np.random.Generator, frames: int = FRAMES) -> 
     time = np.linspace(0.0, 1.0, frames)
     radius = np.full(frames, RADII[clip.size] + rng.uniform(-0.4, 0.4))
     if clip.motion in ("grows", "shrinks"):
-        radius = rng.uniform(7, 8) + rng.uniform(8.5, 9.5) * time
+        radius = rng.uniform(8.5, 9.5) + rng.uniform(8.5, 9.5) * time
         radius = radius if clip.motion == "grows" else radius[::-1]
-    margin = 1.3 * float(radius.max())
+    margin = 1.4 * float(radius.max())
     shift_x, shift_y = np.zeros(frames), np.zeros(frames)
     if clip.motion in DIRECTIONS:
         travel = rng.uniform(0.8, 1.0) * (SIDE - 2 * margin) * time

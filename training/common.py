@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import T5Tokenizer
+from torch import nn
+from transformers import T5EncoderModel, T5Tokenizer, UMT5EncoderModel
+
+ORDER = 4.0  # head start in attention scores for the words that a head of T5 looks at
 
 
 def log(message: str) -> None:
@@ -129,3 +132,18 @@ def word_t5_tokenizer(words: Sequence[str], max_length: int) -> T5Tokenizer:
     known = {piece for piece, _ in pieces}
     vocabulary = specials + pieces + [(p, s) for p, s in letters if p not in known]
     return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=max_length)
+
+
+@torch.no_grad()
+def know_order(t5: T5EncoderModel | UMT5EncoderModel) -> None:
+    """Let a word's four heads look at the word before, the word after, all before, a few after.
+
+    From T5's usual start, and trained by Muon, a caption was still a bag of words after an hour:
+    which colour, shape and place belong together came out at chance. The transformers themselves
+    see no order of words.
+    """
+    for name, bias in t5.named_parameters():
+        if name.endswith("relative_attention_bias.weight"):
+            nn.init.zeros_(bias)  # [32, heads]: 0 is the word itself, 1.. are before, 17.. after
+            bias[1, 0] = bias[17, 1] = ORDER
+            bias[1:16, 2] = bias[17:24, 3] = ORDER

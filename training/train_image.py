@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import Average, Run, log, word_t5_tokenizer
+from common import Average, Run, know_order, log, word_t5_tokenizer
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
@@ -44,7 +44,6 @@ DECODER_NOISE = 0.2  # of the latents' deviation, at most
 HEADS, HEAD = 6, 32  # attention heads and numbers in each; the width is their product
 ROPE_AXES = (4, 14, 14)  # of a head's numbers: none turn by the first axis, 14 down, 14 across
 CONSTANT = 6.0  # norm of the constant part of an embedded token; its own part has about 4
-ORDER = 4.0  # head start in attention scores for the words that a head of T5 looks at
 PLACE = 4.0  # norm of the constant part of queries and keys; the varying part has about 3
 BATCH = 64
 SINGLES_ONLY = 0.15  # of the time, before scenes of two things come in
@@ -376,20 +375,6 @@ class PlainAttention:
             return output
         text = encoder_hidden_states.shape[1]
         return attn.to_out[0](output[:, text:]), attn.to_add_out(output[:, :text])
-
-
-@torch.no_grad()
-def know_order(t5: T5EncoderModel) -> None:
-    """Let a word's four heads look at the word before, the word after, all before, a few after.
-
-    From T5's usual start, and trained by Muon, a caption was still a bag of words after an hour:
-    which colour, shape and place belong together came out at chance. The transformer itself sees
-    no order of words.
-    """
-    bias = t5.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
-    nn.init.zeros_(bias)  # [32, heads]: 0 is the word itself, 1.. are before, 17.. after it
-    bias[1, 0] = bias[17, 1] = ORDER
-    bias[1:16, 2] = bias[17:24, 3] = ORDER
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from clips import FRAMES, SIDE, VOCABULARY, Clip, caption, draw, is_held_out, sample_clip
-from common import Average, Budget, log, rate, save, set_rate, word_t5_tokenizer
+from common import Average, Budget, know_order, log, rate, save, set_rate, word_t5_tokenizer
 from diffusers import (
     AutoencoderKLWan,
     UniPCMultistepScheduler,
@@ -37,19 +37,21 @@ TEXT_LENGTH = (
     16  # tokens, captions have 12 at most; the pipeline's max_sequence_length must be the same
 )
 TEXT_WIDTH = 128
-MUON_RATE, ADAMW_RATE = 3e-3, 1.5e-3
+MUON_RATE, ADAMW_RATE, WORD_RATE = 3e-3, 1.5e-3, 5e-4
 FLOW_SHIFT = 3.0  # as Wan 2.1 at 480p
 DECODER_NOISE = 0.2  # of the latents' deviation, at most: the decoder learns to tidy samples
 KL_WEIGHT = 5e-4  # smooth latents: small errors of the denoiser stay small in the clip
 CROPS = ((16, 1, 32),), ((6, 9, 32), (3, 17, 32))  # (batch, frames, px): pictures, then clips
+DRAWN = 1500  # clips that the autoencoder's crops are cut from
+HARD, EASY_SHARE = ("star", "cross"), 0.6  # notches fill up first; of the others so many are kept
 
 
 def training_clips(count: int, rng: np.random.Generator) -> list[Clip]:
-    """Random clips whose words are not held out."""
+    """Random clips whose words are not held out; more of the shapes that are hard to draw."""
     clips: list[Clip] = []
     while len(clips) < count:
         clip = sample_clip(rng)
-        if not is_held_out(clip):
+        if not is_held_out(clip) and (clip.shape in HARD or rng.random() < EASY_SHARE):
             clips.append(clip)
     return clips
 
@@ -169,7 +171,7 @@ class AutoencoderOptimizer:
 
 
 def train_autoencoder(
-    work: Path, minutes: float, decoder_only: bool = False, seed: int = 1
+    work: Path, minutes: float, drawn: int = DRAWN, decoder_only: bool = False, seed: int = 1
 ) -> None:
     """Train on crops for a time budget, a fifth of it on pictures; resumes from its checkpoint.
 
@@ -178,7 +180,7 @@ def train_autoencoder(
     stored = work / ("decoder.pt" if decoder_only else "autoencoder.pt")
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    videos = np.stack([draw(clip, rng) for clip in training_clips(1500, rng)])
+    videos = np.stack([draw(clip, rng) for clip in training_clips(drawn, rng)])
     unseen = to_tensor(np.stack([draw(sample_clip(rng), rng) for _ in range(8)]))
     step, budget, saved = 0, Budget(minutes), 0.0
     if decoder_only:
@@ -254,7 +256,7 @@ def encode_clips(work: Path, count: int, seed: int = 2) -> None:
 
 
 def build_text_encoder(vocabulary: int) -> UMT5EncoderModel:
-    """Two small layers, trained with the denoiser."""
+    """Two small layers, trained with the denoiser; they start by looking at a word's neighbours."""
     config = UMT5Config(
         vocab_size=vocabulary,
         d_model=TEXT_WIDTH,
@@ -264,7 +266,9 @@ def build_text_encoder(vocabulary: int) -> UMT5EncoderModel:
         num_layers=2,
         dropout_rate=0.0,
     )
-    return UMT5EncoderModel(config)
+    encoder = UMT5EncoderModel(config)
+    know_order(encoder)
+    return encoder
 
 
 def build_denoiser() -> WanTransformer3DModel:
@@ -334,16 +338,19 @@ def flow_loss(model: Denoiser, x: Tensor, tokens: Tensor) -> Tensor:
 
 
 def build_optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices (it learns faster at this size), AdamW for the rest."""
+    """Muon for the matrices of the transformer's blocks (it learns faster at this size), AdamW for
+    the rest, slowly for the words: Muon's steps of full size unlearn their order."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        inside = ".blocks." in name or ".block." in name
-        is_matrix = parameter.ndim == 2 and name.endswith("weight") and "bias" not in name
-        (matrices if inside and is_matrix else others).append(parameter)
+    for name, parameter in model.transformer.named_parameters():
+        is_matrix = parameter.ndim == 2 and name.startswith("blocks.") and name.endswith("weight")
+        (matrices if is_matrix else others).append(parameter)
+    words = {"params": list(model.text_encoder.parameters()), "lr": WORD_RATE}
     return [
         torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=ADAMW_RATE, betas=(0.9, 0.99), weight_decay=0.0),
+        torch.optim.AdamW(
+            [{"params": others}, words], lr=ADAMW_RATE, betas=(0.9, 0.99), weight_decay=0.0
+        ),
     ]
 
 
@@ -360,7 +367,9 @@ def load_latents(work: Path) -> tuple[Tensor, Tensor, int]:
     return (torch.stack(latents).float() - mean) / std, tokens, len(tokenizer)
 
 
-def train_denoiser(work: Path, minutes: float, batch: int = 64, seed: int = 3) -> None:
+def train_denoiser(
+    work: Path, minutes: float, batch: int = 64, compiled: bool = True, seed: int = 3
+) -> None:
     """Train for a time budget; resumes from work/denoiser.pt."""
     latents, tokens, vocabulary = load_latents(work)
     torch.manual_seed(seed)
@@ -374,7 +383,8 @@ def train_denoiser(work: Path, minutes: float, batch: int = 64, seed: int = 3) -
         average.weights, average.updates = state["average"], state["step"]
         step, saved, budget = state["step"], state["spent"], Budget(minutes, state["spent"])
         torch.manual_seed(seed + step)
-    speed_up(model.transformer)
+    if compiled:
+        speed_up(model.transformer)
     while budget.progress < 1:
         picked = torch.randint(len(latents), (batch,))
         said = torch.where(torch.rand(batch) < 0.1, len(latents), picked)  # the last is ""
@@ -388,8 +398,8 @@ def train_denoiser(work: Path, minutes: float, batch: int = 64, seed: int = 3) -
         average.update(model)
         losses.append(loss.item())
         step += 1
-        if step % 200 == 0:
-            log(f"denoiser {step} {budget.spent:.0f} s loss {np.mean(losses[-200:]):.4f}")
+        if step % 50 == 0:
+            log(f"denoiser {step} {budget.spent:.0f} s loss {np.mean(losses[-50:]):.4f}")
         if budget.spent - saved > 180 or budget.progress == 1:
             saved = budget.spent
             state = {"model": model.state_dict(), "average": average.weights}
@@ -434,22 +444,24 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/demo-video"))
     parser.add_argument("--out", type=Path, default=Path("spectrum/models/demo-video"))
     parser.add_argument("--stages", nargs="+", choices=stages, default=stages)
-    parser.add_argument("--autoencoder-minutes", type=float, default=23.0)
-    parser.add_argument("--decoder-minutes", type=float, default=7.0)
-    parser.add_argument("--clips", type=int, default=8192)
-    parser.add_argument("--minutes", type=float, default=57.0, help="for the denoiser")
+    parser.add_argument("--autoencoder-minutes", type=float, default=30.0)
+    parser.add_argument("--decoder-minutes", type=float, default=14.0)
+    parser.add_argument("--clips", type=int, default=12288)
+    parser.add_argument("--minutes", type=float, default=64.0, help="for the denoiser")
+    parser.add_argument("--batch", type=int, default=64, help="for the denoiser")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.backends.cuda.enable_flash_sdp(False)  # on a CPU too: its bf16 backward is slow there
     args.work.mkdir(parents=True, exist_ok=True)
     if "autoencoder" in args.stages:
-        train_autoencoder(args.work, args.autoencoder_minutes)
+        train_autoencoder(args.work, args.autoencoder_minutes, min(args.clips, DRAWN))
     if "latents" in args.stages:
         encode_clips(args.work, args.clips)
     if "denoiser" in args.stages:
-        train_denoiser(args.work, args.minutes)
+        train_denoiser(args.work, args.minutes, args.batch, args.compile)
     if "decoder" in args.stages:
-        train_autoencoder(args.work, args.decoder_minutes, decoder_only=True)
+        train_autoencoder(args.work, args.decoder_minutes, min(args.clips, DRAWN), True)
     if "export" in args.stages:
         export(args.work, args.out)
 
