@@ -13,7 +13,7 @@ from matching import matched, solver
 from models import Model
 from torch import Tensor
 
-from spectrum import rivals as caches
+from spectrum.compare import rivals as caches
 from spectrum.engine import SpectralCache
 from spectrum.forecast import Extrapolation, Hold
 from spectrum.methods import DEFAULT_METHOD, get_method

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from spectrum.loading import set_scheduler
+from spectrum.pipeline.loading import set_scheduler
 
 
 def solver(scheduler: Any, name: str) -> Any:
-    """Another solver (`spectrum.loading.SCHEDULERS`) for the same model and noise levels."""
+    """Another solver (of `spectrum.pipeline.loading`) for the same model and noise levels."""
     pipe = SimpleNamespace(scheduler=scheduler)
     no_preset: Any = SimpleNamespace(scheduler=None)
     set_scheduler(pipe, no_preset, name)

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spectrum.loading import choose_device, load_pipeline
-from spectrum.metrics import PSNR_LIMIT
-from spectrum.preset import find_preset
-from spectrum.request import resolve
+from spectrum.compare.metrics import PSNR_LIMIT
+from spectrum.pipeline.catalog import find_preset
+from spectrum.pipeline.loading import choose_device, load_pipeline
+from spectrum.pipeline.request import resolve
 
 HERE = Path(__file__).parent
 UNSEEN_SEED = 7  # of the zoo's captions

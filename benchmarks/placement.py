@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from contenders import OURS, PUBLISHED, SCHEDULES
 from tables import header, row
 
-from spectrum.preset import find_preset
-from spectrum.request import resolve
+from spectrum.pipeline.catalog import find_preset
+from spectrum.pipeline.request import resolve
 
 PRESETS = {
     "FLUX.1-dev": "flux.1-dev",

@@ -31,8 +31,8 @@ from contenders import Contender, contenders, run, sample_plainly
 from models import Model, load_model, psnr, zoo_folders
 from tables import Sheet, chart, open_sheet, read_sheets, sheet_table, summary
 
+from spectrum.compare.plot import write_chart
 from spectrum.errors import SpectrumError
-from spectrum.plot import write_chart
 
 EMBEDDED = ["demo-image", "demo-video"]
 

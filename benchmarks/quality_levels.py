@@ -22,7 +22,7 @@ from matching import matched
 from models import Model, load_model, psnr, zoo_folders
 
 from spectrum.engine import SpectralCache
-from spectrum.request import QUALITIES
+from spectrum.pipeline.request import QUALITIES
 from spectrum.schedule import AdaptiveSchedule
 
 

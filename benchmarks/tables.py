@@ -11,8 +11,8 @@ from pathlib import Path
 
 from contenders import OURS, PUBLISHED
 
-from spectrum.plot import Chart, Point
-from spectrum.rivals import FEWER_STEPS
+from spectrum.compare.plot import Chart, Point
+from spectrum.compare.rivals import FEWER_STEPS
 
 PLOTTED = 6  # lines: these, then the best of the others
 _ALWAYS = (OURS, FEWER_STEPS, PUBLISHED, "taylor1")

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from spectrum.generate import generate
-from spectrum.loading import load_pipeline
-from spectrum.media import Frames
-from spectrum.preset import find_preset
-from spectrum.request import resolve
+from spectrum.pipeline.catalog import find_preset
+from spectrum.pipeline.generate import generate
+from spectrum.pipeline.loading import load_pipeline
+from spectrum.pipeline.media import Frames
+from spectrum.pipeline.request import resolve
 
 IMAGES = [
     "a large red circle on a white background",

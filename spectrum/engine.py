@@ -27,16 +27,17 @@ from weakref import WeakKeyDictionary, WeakSet
 import torch
 from torch import nn
 
-from spectrum.closed_loop import Checked, Trajectory, capacity
+from spectrum.denoised import Checked, Trajectory, capacity
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.forecast import Forecaster, Kriging
+from spectrum.gaussian import Prior
 from spectrum.history import FeatureHistory
 from spectrum.hollow import hollow, recorded, without_residuals
 from spectrum.locate import Anatomy, Tracer, cannot_carry, first_tensor, tensors_of
 from spectrum.methods import DEFAULT_METHOD, OPEN, Method, Target, get_method
-from spectrum.prior import Prior
 from spectrum.report import Report, Step
-from spectrum.samplers import (
+from spectrum.schedule import AdaptiveSchedule, Plan, Schedule, make_plan
+from spectrum.schedulers import (
     asks_for_noise,
     denoised_coefficients,
     is_stochastic,
@@ -44,7 +45,6 @@ from spectrum.samplers import (
     stages_per_step,
     takes_output,
 )
-from spectrum.schedule import AdaptiveSchedule, Plan, Schedule, make_plan
 from spectrum.size import positions
 
 # Called when denoising begins (step None) and after each step.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 from numpy.typing import NDArray
 
-from spectrum.prior import (
+from spectrum.gaussian import (
     SMOOTH_LENGTH,
     STEADY,
     UNIT_SCALE,
@@ -112,7 +112,7 @@ class Extrapolation:
 
 @dataclass(frozen=True)
 class Kriging:
-    """Gaussian regression on the `newest` computed steps, by the prior of `spectrum.prior`.
+    """Gaussian regression on the `newest` computed steps, by the prior of `spectrum.gaussian`.
 
     Of two: the newest plus a share of the last change, which follows from the noise levels of the
     steps and fades as the forecast goes far beyond what the last gap can tell. `levels` are the

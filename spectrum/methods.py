@@ -16,7 +16,7 @@ from spectrum.forecast import (
     Kriging,
     TaylorSeer,
 )
-from spectrum.prior import STEADY, UNIT_POSITIONS, Prior, scale_of, unit_scale
+from spectrum.gaussian import STEADY, UNIT_POSITIONS, Prior, scale_of, unit_scale
 from spectrum.schedule import Planner
 
 DEFAULT_METHOD = "spectrum"
@@ -28,7 +28,7 @@ Target = Literal["feature", "output"]
 
 @dataclass(frozen=True)
 class Loop:
-    """How forecasts of the output are checked and corrected: see `spectrum.closed_loop`.
+    """How forecasts of the output are checked and corrected: see `spectrum.denoised`.
 
     `trust` is the share of the forecast change that must have come true over the last gap for the
     next one to be forecast; at a smaller share the steps are too long for this model, and x₀ is

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from spectrum.errors import UsageError
-from spectrum.prior import PRIOR, Prior, expected_miss, flow_levels, gap_errors
+from spectrum.gaussian import PRIOR, Prior, expected_miss, flow_levels, gap_errors
 
 Family = Literal["window", "even", "least"]
 

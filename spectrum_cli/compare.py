@@ -16,7 +16,7 @@ from spectrum_cli.output import console, emit, emit_json, human_bytes, human_sec
 if TYPE_CHECKING:
     import rich.progress
 
-    from spectrum.comparison import Case, Comparison, Outcome
+    from spectrum.compare.comparison import Case, Comparison, Outcome
     from spectrum.report import Report, Step
 
 SEEDS = 2**32
@@ -67,9 +67,9 @@ def compare(
     """Set methods against the plain run: pictures, a table, a page to send to a colleague."""
     began = time.perf_counter()
     from spectrum.errors import UsageError
-    from spectrum.loading import Options
-    from spectrum.preset import check_dtype
-    from spectrum.request import resolve
+    from spectrum.pipeline.loading import Options
+    from spectrum.pipeline.preset import check_dtype
+    from spectrum.pipeline.request import resolve
 
     texts = _prompts(prompt, prompts, seeds)
     preset = find_model(model, quiet)
@@ -89,11 +89,11 @@ def compare(
     from spectrum_cli.noise import silence
 
     silence(quiet)
-    from spectrum.comparison import Case, Comparison
-    from spectrum.discover import pipeline_class
-    from spectrum.generate import call_arguments
-    from spectrum.loading import choose_device, load_pipeline
-    from spectrum.rivals import find_rivals
+    from spectrum.compare.comparison import Case, Comparison
+    from spectrum.compare.rivals import find_rivals
+    from spectrum.pipeline.discover import pipeline_class
+    from spectrum.pipeline.generate import call_arguments
+    from spectrum.pipeline.loading import choose_device, load_pipeline
 
     plain = ask(speedup=1.0)
     rivals = find_rivals(method or [], ask, speedup)
@@ -120,7 +120,7 @@ def compare(
 
 def table(document: dict[str, Any]) -> list[str]:
     """The figures in columns, the best method first."""
-    from spectrum.page import figure
+    from spectrum.compare.page import figure
 
     lpips = any(method["lpips"] for method in document["methods"])
     rows = [["METHOD", "COMPUTED", "DENOISING", "WHOLE", "PSNR", "WORST", "SSIM"]]

@@ -14,10 +14,10 @@ from spectrum_cli.options import Json, Method, Model, Speedup, Steps, find_model
 from spectrum_cli.output import emit, emit_json, human_bytes, human_seconds, say
 
 if TYPE_CHECKING:
-    from spectrum.fit import Expectation
-    from spectrum.generate import Generation
-    from spectrum.loading import Options
-    from spectrum.request import Request
+    from spectrum.pipeline.fit import Expectation
+    from spectrum.pipeline.generate import Generation
+    from spectrum.pipeline.loading import Options
+    from spectrum.pipeline.request import Request
     from spectrum_cli.paths import Target
 
 SEEDS = 2**32
@@ -140,10 +140,10 @@ def gen(
     """Generate an image or a video; most of its steps are forecast, not computed."""
     began = time.perf_counter()
     from spectrum.errors import UsageError
-    from spectrum.loading import Offload, Options, Quantize
     from spectrum.methods import Target
-    from spectrum.preset import check_dtype
-    from spectrum.request import resolve
+    from spectrum.pipeline.loading import Offload, Options, Quantize
+    from spectrum.pipeline.preset import check_dtype
+    from spectrum.pipeline.request import resolve
     from spectrum_cli.paths import targets
 
     request = resolve(
@@ -197,10 +197,10 @@ class _Loader:
         from spectrum_cli.noise import silence
 
         silence(self._quiet)
-        from spectrum.discover import pipeline_class
-        from spectrum.fit import expect
-        from spectrum.generate import call_arguments
-        from spectrum.loading import choose_device, load_pipeline
+        from spectrum.pipeline.discover import pipeline_class
+        from spectrum.pipeline.fit import expect
+        from spectrum.pipeline.generate import call_arguments
+        from spectrum.pipeline.loading import choose_device, load_pipeline
 
         self.device = choose_device(self._device_name)
         request = self.request
@@ -231,7 +231,7 @@ def _make(loader: _Loader, seed: int, file: Target, quiet: bool) -> Generation:
         if loader.pipe is None:
             progress.stage("load")
             loader.load()
-        from spectrum.generate import generate, metadata
+        from spectrum.pipeline.generate import generate, metadata
 
         progress.stage("encode")
         made = generate(loader.pipe, request, seed, progress.on_step)
@@ -243,7 +243,7 @@ def _make(loader: _Loader, seed: int, file: Target, quiet: bool) -> Generation:
 
 
 def _write(file: Target, made: Generation, request: Request, document: dict[str, Any]) -> None:
-    from spectrum.media import write_frames, write_mp4, write_png
+    from spectrum.pipeline.media import write_frames, write_mp4, write_png
 
     if file.is_folder:
         write_frames(file.path, made.frames, document)
@@ -259,7 +259,7 @@ def _read_prompt(prompt: str) -> str:
 
 
 def _hint(request: Request) -> None:
-    from spectrum.request import unknown_words
+    from spectrum.pipeline.request import unknown_words
 
     if words := unknown_words(request.preset, request.prompt):
         name, example = request.preset.name, request.preset.example
@@ -273,7 +273,7 @@ def _document(
 ) -> dict[str, Any]:
     """The object that --json prints. Seconds are sums over all images."""
     from spectrum import __version__
-    from spectrum.generate import peak_memory_bytes
+    from spectrum.pipeline.generate import peak_memory_bytes
 
     request, report = loader.request, made[0].report
     measured = [m.report.measured_speedup or 1.0 for m in made]

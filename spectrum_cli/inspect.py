@@ -12,7 +12,7 @@ from spectrum_cli.options import MODEL_HELP, Json, complete_model, find_model
 from spectrum_cli.output import emit, emit_json, human_bytes
 
 if TYPE_CHECKING:
-    from spectrum.inspection import Inspection
+    from spectrum.pipeline.inspection import Inspection
 
 
 def inspect(
@@ -29,8 +29,8 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Load a model, compute one step, and print its denoisers, blocks, heads and memory."""
-    from spectrum.preset import check_dtype
-    from spectrum.request import resolve
+    from spectrum.pipeline.preset import check_dtype
+    from spectrum.pipeline.request import resolve
     from spectrum_cli.noise import silence
 
     preset = find_model(model, quiet=True)
@@ -38,8 +38,8 @@ def inspect(
         preset, preset.example, width=width, height=height, frames=frames, image=image, speedup=1
     )
     silence(quiet=True)
-    from spectrum.inspection import inspect_pipeline
-    from spectrum.loading import Options, choose_device, load_pipeline
+    from spectrum.pipeline.inspection import inspect_pipeline
+    from spectrum.pipeline.loading import Options, choose_device, load_pipeline
 
     options = Options(dtype=check_dtype(dtype or preset.dtype), weights=weights)
     found = inspect_pipeline(load_pipeline(request, choose_device(device), options), request)

@@ -10,7 +10,7 @@ from spectrum_cli.options import Json, complete_model
 from spectrum_cli.output import emit, emit_json
 
 if TYPE_CHECKING:
-    from spectrum.preset import Preset
+    from spectrum.pipeline.preset import Preset
 
 app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 
@@ -20,7 +20,8 @@ def models(context: typer.Context, as_json: Json = False) -> None:
     """List the models: pipeline, size, defaults, and whether the weights are on this machine."""
     if context.invoked_subcommand is not None:
         return
-    from spectrum.preset import preset_paths, read_preset
+    from spectrum.pipeline.catalog import preset_paths
+    from spectrum.pipeline.preset import read_preset
 
     rows = [_row(read_preset(path)) for path in preset_paths().values()]
     if as_json:
@@ -45,7 +46,7 @@ def show(
     name: Annotated[str, typer.Argument(autocompletion=complete_model, help="Of a model.")],
 ) -> None:
     """Print a model's preset as YAML, to read or to start your own from."""
-    from spectrum.preset import find_preset
+    from spectrum.pipeline.catalog import find_preset
 
     preset = find_preset(name)
     emit(f"# {preset.path}")
@@ -53,7 +54,7 @@ def show(
 
 
 def _row(preset: Preset) -> dict[str, Any]:
-    from spectrum.loading import on_this_machine
+    from spectrum.pipeline.loading import on_this_machine
 
     size = f"{preset.size.width}×{preset.size.height}" if preset.size else ""
     if preset.video:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 if TYPE_CHECKING:
-    from spectrum.preset import Preset
+    from spectrum.pipeline.preset import Preset
 
 MODEL_HELP = "A name that `spectrum models` lists, a preset's YAML file, a folder or a hub id."
 
 
 def complete_model(incomplete: str) -> list[str]:
-    from spectrum.preset import preset_paths
+    from spectrum.pipeline.catalog import preset_paths
 
     return [name for name in preset_paths() if name.startswith(incomplete)]
 
@@ -58,7 +58,7 @@ def one_of(option: str, value: str, literal: Any) -> Any:
 
 def find_model(name: str, quiet: bool = False) -> Preset:
     """The preset of that name; for a folder or a hub id, one that its pipeline's class gives."""
-    from spectrum.preset import find_preset, preset_paths
+    from spectrum.pipeline.catalog import find_preset, preset_paths
 
     if name not in preset_paths() and not name.endswith((".yaml", ".yml")):
         from spectrum_cli.noise import silence

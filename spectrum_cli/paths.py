@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from spectrum.errors import SpectrumError, UsageError
 
 if TYPE_CHECKING:
-    from spectrum.request import Request
+    from spectrum.pipeline.request import Request
 
 
 @dataclass(frozen=True)

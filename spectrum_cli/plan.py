@@ -11,7 +11,7 @@ from spectrum_cli.options import Json, Method, Model, Speedup, Steps, find_model
 from spectrum_cli.output import emit, emit_json, human_bytes
 
 if TYPE_CHECKING:
-    from spectrum.request import Request
+    from spectrum.pipeline.request import Request
     from spectrum.schedule import Plan
 
 
@@ -36,7 +36,7 @@ def plan(
 ) -> None:
     """Show which steps would be computed and which forecast, and the memory that takes."""
     from spectrum.errors import UsageError
-    from spectrum.request import resolve
+    from spectrum.pipeline.request import resolve
     from spectrum.schedule import WindowSchedule, make_plan
 
     explicit = alpha is not None or window is not None or warmup is not None

@@ -16,7 +16,7 @@ def show(
     file: Annotated[Path, typer.Argument(help="A PNG or MP4 that spectrum wrote.")],
 ) -> None:
     """Print how a file was made, as JSON, and the command that makes it again."""
-    from spectrum.media import read_metadata
+    from spectrum.pipeline.media import read_metadata
 
     document = read_metadata(file)
     emit_json(document, indent=2)

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.live import Live
 
-    from spectrum.loading import Options
-    from spectrum.metrics import Spread
-    from spectrum.plot import Chart
-    from spectrum.preset import Preset
+    from spectrum.compare.metrics import Spread
+    from spectrum.compare.plot import Chart
+    from spectrum.pipeline.loading import Options
+    from spectrum.pipeline.preset import Preset
+    from spectrum.pipeline.request import Request
     from spectrum.report import Report, Step
-    from spectrum.request import Request
-    from spectrum.tuning import Bench, Case, Estimate, Found
+    from spectrum.tune.tuning import Bench, Case, Estimate, Found
 
 MACHINE = "Machine"
 SEEDS_OF_EXAMPLE = 8
@@ -100,9 +100,16 @@ def tune(
     cases = _cases(preset, prompts, seed)
     asked = _speedups(speedups)
     request = _request(preset, cases[0], steps, width, height, frames, guidance, image)
-    from spectrum.loading import Options, choose_device
-    from spectrum.preset import check_dtype
-    from spectrum.tuning import Bench, default_choice, preset_text, tune, tuned_yaml, write_preset
+    from spectrum.pipeline.loading import Options, choose_device
+    from spectrum.pipeline.preset import check_dtype
+    from spectrum.tune.tuning import (
+        Bench,
+        default_choice,
+        preset_text,
+        tune,
+        tuned_yaml,
+        write_preset,
+    )
 
     source = preset_text(preset)  # before the search: it may be edited meanwhile
     for speedup in asked:
@@ -121,7 +128,7 @@ def tune(
     except KeyboardInterrupt:
         error("interrupted; all finished runs are kept, and the same command goes on from there")
         raise SystemExit(130) from None
-    from spectrum.plot import text_chart, write_chart
+    from spectrum.compare.plot import text_chart, write_chart
 
     document = _document(target, request, cases, settings, bench, found)
     write_preset(target, tuned_yaml(preset, found, _record(document, bench), source))
@@ -160,7 +167,7 @@ def _target(preset: Preset, output: Path | None, force: bool) -> Path:
 
 def _cases(preset: Preset, prompts: Path | None, seed: int) -> list[Case]:
     """Consecutive seeds, over the prompts of the file or the preset's example."""
-    from spectrum.tuning import Case
+    from spectrum.tune.tuning import Case
 
     if prompts is None:
         return [Case(preset.example, seed + k) for k in range(SEEDS_OF_EXAMPLE)]
@@ -195,8 +202,8 @@ def _request(
     guidance: float | None,
     image: Path | None,
 ) -> Request:
-    from spectrum.request import resolve
-    from spectrum.tuning import untuned
+    from spectrum.pipeline.request import resolve
+    from spectrum.tune.tuning import untuned
 
     if preset.distilled:
         raise UsageError(
@@ -213,8 +220,8 @@ def _request(
 
 def _settings(request: Request, options: Options, device: torch.device) -> dict[str, Any]:
     """All that a run's pictures depend on, but for prompt and seed."""
-    from spectrum.loading import weights_folder
-    from spectrum.tuning import weights_mark
+    from spectrum.pipeline.loading import weights_folder
+    from spectrum.tune.tuning import weights_mark
 
     preset, folder = request.preset, weights_folder(request.preset, options.weights)
     picture = request.image_path
@@ -261,9 +268,9 @@ def _load(request: Request, device: torch.device, options: Options, quiet: bool)
     from spectrum_cli.noise import silence
 
     silence(quiet)
-    from spectrum.discover import pipeline_class
-    from spectrum.generate import call_arguments
-    from spectrum.loading import load_pipeline
+    from spectrum.pipeline.discover import pipeline_class
+    from spectrum.pipeline.generate import call_arguments
+    from spectrum.pipeline.loading import load_pipeline
 
     call_arguments(pipeline_class(request.pipeline, request.preset.path), request)
     return load_pipeline(request, device, options)
@@ -284,7 +291,7 @@ def _document(
 
     All are of the check, with seeds that the search did not see, but for `search_gain`.
     """
-    from spectrum.preset import trust_word
+    from spectrum.pipeline.preset import trust_word
 
     return {
         "output": str(target),
@@ -329,7 +336,7 @@ def _lines(one: Found) -> dict[str, tuple[float, ...]]:
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    from spectrum.metrics import spread
+    from spectrum.compare.metrics import spread
 
     return _spread_of(spread(values))
 
@@ -363,8 +370,8 @@ def _record(document: dict[str, Any], bench: Bench) -> list[str]:
 
 
 def _chart(request: Request, found: Sequence[Found]) -> Chart:
-    from spectrum.metrics import spread
-    from spectrum.plot import Chart
+    from spectrum.compare.metrics import spread
+    from spectrum.compare.plot import Chart
 
     names = {"tuned": "tuned", "default": "default", "fewer_steps": "fewer steps"}
     series = {
@@ -385,8 +392,8 @@ def _chart(request: Request, found: Sequence[Found]) -> Chart:
 
 def _table(found: Sequence[Found]) -> list[str]:
     """Columns: steps, PSNR in dB, and the gain prompt by prompt."""
-    from spectrum.metrics import spread
-    from spectrum.tuning import spread_text
+    from spectrum.compare.metrics import spread
+    from spectrum.tune.tuning import spread_text
 
     rows: list[tuple[str, ...]] = [
         ("computed", "speedup", "tuned", "default", "fewer steps", "gain over the default")
@@ -409,7 +416,7 @@ def _watch(title: str, quiet: bool) -> Any:
     """Made here, as its base needs torch, which `--help` does not."""
     from rich.text import Text
 
-    from spectrum.tuning import Watch
+    from spectrum.tune.tuning import Watch
 
     class Display(Watch):
         """Phase, runs and time, redrawn in place on a terminal; plain lines where there is none."""

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from spectrum import SpectralCache
-from spectrum.closed_loop import Trajectory
-from spectrum.loading import load_pipeline
-from spectrum.preset import find_preset
-from spectrum.request import resolve
+from spectrum.denoised import Trajectory
+from spectrum.pipeline.catalog import find_preset
+from spectrum.pipeline.loading import load_pipeline
+from spectrum.pipeline.request import resolve
 
 CASES = {  # steps, speedup and prompts
     "demo-image": (

@@ -19,7 +19,7 @@ from matching import matched, solver
 from placement import distance
 from tables import Sheet, open_sheet, read_sheets, sheet_table
 
-from spectrum.samplers import denoised_coefficients, noise_levels
+from spectrum.schedulers import denoised_coefficients, noise_levels
 
 # diffusers turns tensors into arrays in an old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")

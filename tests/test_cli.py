@@ -11,7 +11,7 @@ from PIL import Image
 from test_media import read_mp4
 from tiny import tiny_flux, tiny_wan
 
-from spectrum.media import read_metadata
+from spectrum.pipeline.media import read_metadata
 
 FLUX = ["--model", "flux.1-dev", "--width", "32", "--height", "32"]
 WAN = ["--model", "wan2.1-14b", "--width", "32", "--height", "48", "--frames", "5"]

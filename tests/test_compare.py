@@ -15,15 +15,10 @@ from test_cli import FLUX, WAN, files, refused
 from test_media import read_mp4
 from tiny import tiny_flux, tiny_wan
 
-from spectrum import metrics
-from spectrum.comparison import Case, Comparison
-from spectrum.errors import UsageError
-from spectrum.generate import generate
-from spectrum.media import read_metadata
-from spectrum.metrics import PSNR_LIMIT, likeness, spread
-from spectrum.preset import find_preset
-from spectrum.request import resolve
-from spectrum.rivals import (
+from spectrum.compare import metrics
+from spectrum.compare.comparison import Case, Comparison
+from spectrum.compare.metrics import PSNR_LIMIT, likeness, spread
+from spectrum.compare.rivals import (
     DEFAULT_RIVALS,
     NotForThisClass,
     _check_class,
@@ -32,7 +27,12 @@ from spectrum.rivals import (
     make,
     prepared,
 )
-from spectrum.sheet import AMPLIFY, contact, difference, stacked, strip
+from spectrum.compare.sheet import AMPLIFY, contact, difference, stacked, strip
+from spectrum.errors import UsageError
+from spectrum.pipeline.catalog import find_preset
+from spectrum.pipeline.generate import generate
+from spectrum.pipeline.media import read_metadata
+from spectrum.pipeline.request import resolve
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 METHODS = ["published:0.5", "hold", "diffusers-taylorseer"]
@@ -276,7 +276,7 @@ def test_a_rival_that_fails_is_left_out(spectrum, flux_args, tmp_path, monkeypat
     def fail(pipe, kind):
         raise NotForThisClass("it has no blocks")
 
-    monkeypatch.setattr("spectrum.rivals._check_class", fail)
+    monkeypatch.setattr("spectrum.compare.rivals._check_class", fail)
     code, out, err = spectrum(
         "compare", *flux_args, *methods("diffusers-firstblock"), "-o", "x", "x"
     )
@@ -289,7 +289,7 @@ def test_nothing_is_left_of_a_comparison_that_fails(spectrum, flux_args, tmp_pat
     def full(*_):
         raise OSError(28, "No space left on device", "index.html")
 
-    monkeypatch.setattr("spectrum.comparison.page", full)
+    monkeypatch.setattr("spectrum.compare.comparison.page", full)
     code, out, err = spectrum("compare", *flux_args, *methods("hold"), "-o", "x", "x")
     assert (code, out) == (1, "")
     assert "No space left" in err

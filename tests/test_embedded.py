@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from spectrum import SpectralCache
-from spectrum.generate import generate
-from spectrum.loading import load_pipeline
-from spectrum.preset import find_preset
-from spectrum.request import resolve, unknown_words
+from spectrum.pipeline.catalog import find_preset
+from spectrum.pipeline.generate import generate
+from spectrum.pipeline.loading import load_pipeline
+from spectrum.pipeline.request import resolve, unknown_words
 
 MODELS = ("demo-image", "demo-video")
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from spectrum.forecast import (
     Kriging,
     TaylorSeer,
 )
-from spectrum.prior import UNIT_SCALE, Prior, flow_levels, share
+from spectrum.gaussian import UNIT_SCALE, Prior, flow_levels, share
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "published_method.json").read_text())
 CASES = GOLDEN["forecast_cases"]

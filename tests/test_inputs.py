@@ -16,7 +16,7 @@ from PIL import Image
 from test_cli import FLUX, WAN, refused
 from tiny import tiny_flux, tiny_wan
 
-from spectrum.media import read_metadata
+from spectrum.pipeline.media import read_metadata
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SMALL = ["--steps", "6", "--speedup", "2", "--method", "hold", "--dtype", "float32"]
@@ -80,8 +80,8 @@ def test_image_to_image(spectrum, folders, flux_args):
 
 def test_a_picture_keeps_its_proportions(spectrum, folders):
     """Not stretched: 32 x 48 px become as many pixels as the preset has, in multiples of 16."""
-    from spectrum.preset import find_preset
-    from spectrum.request import resolve
+    from spectrum.pipeline.catalog import find_preset
+    from spectrum.pipeline.request import resolve
 
     request = resolve(find_preset("demo-image"), "x", image=folders / "in.png")
     assert (request.width, request.height) == (112, 160)
@@ -218,8 +218,9 @@ def test_quality_finds_the_speedup(spectrum, flux_args):
 
 def test_tuned_steps_are_for_the_models_own_scheduler():
     from spectrum.methods import METHODS, tuned_method
-    from spectrum.preset import Tuned, find_preset
-    from spectrum.request import resolve
+    from spectrum.pipeline.catalog import find_preset
+    from spectrum.pipeline.preset import Tuned
+    from spectrum.pipeline.request import resolve
     from spectrum.schedule import ExplicitSchedule
 
     preset, steps = find_preset("demo-video"), [0, *range(4, 49, 5), 49]
@@ -319,7 +320,7 @@ def test_ids_that_the_hub_does_not_give(spectrum, monkeypatch, error, words, cod
 
 
 def test_an_id_that_a_preset_has_is_that_preset(spectrum):
-    from spectrum.preset import find_preset
+    from spectrum.pipeline.catalog import find_preset
 
     assert find_preset("black-forest-labs/FLUX.1-dev").name == "flux.1-dev"
 

@@ -12,8 +12,8 @@ from tiny import tiny_flux, tiny_wan
 
 from spectrum import SpectralCache
 from spectrum.engine import find_denoisers
-from spectrum.loading import offload_to
 from spectrum.locate import tensors_of
+from spectrum.pipeline.loading import offload_to
 from spectrum.schedule import ExplicitSchedule
 
 FeatureCache = functools.partial(SpectralCache, target="feature")

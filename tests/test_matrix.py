@@ -12,7 +12,7 @@ import torch
 from spectrum import SpectralCache
 from spectrum.hollow import recorded
 from spectrum.locate import tensors_of
-from spectrum.preset import find_preset
+from spectrum.pipeline.catalog import find_preset
 from spectrum.schedule import ExplicitSchedule
 from spectrum_cli.main import run
 

@@ -5,7 +5,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from spectrum.media import read_metadata, to_uint8, write_frames, write_mp4, write_png
+from spectrum.pipeline.media import read_metadata, to_uint8, write_frames, write_mp4, write_png
 
 DOCUMENT = {"schema": 1, "prompt": 'a=b; #c \\d "e"\nü → 猫', "computed_steps": list(range(300))}
 

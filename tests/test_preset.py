@@ -7,11 +7,12 @@ import diffusers
 import pytest
 from PIL import Image
 
-from spectrum.discover import parameters, pipeline_class
 from spectrum.errors import UsageError
-from spectrum.generate import call_arguments
-from spectrum.preset import find_preset, preset_paths, read_preset
-from spectrum.request import resolve
+from spectrum.pipeline.catalog import find_preset, preset_paths
+from spectrum.pipeline.discover import parameters, pipeline_class
+from spectrum.pipeline.generate import call_arguments
+from spectrum.pipeline.preset import read_preset
+from spectrum.pipeline.request import resolve
 from spectrum.schedule import WindowSchedule
 
 SHIPPED = sorted(path.stem for path in (Path(__file__).parent.parent / "presets").glob("*.yaml"))

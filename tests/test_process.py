@@ -12,7 +12,7 @@ import time
 import pytest
 from tiny import tiny_flux
 
-from spectrum.media import read_metadata
+from spectrum.pipeline.media import read_metadata
 
 SPECTRUM = [sys.executable, "-m", "spectrum_cli"]
 

@@ -5,7 +5,7 @@ import pytest
 from test_forecast import GOLDEN
 
 from spectrum.errors import UsageError
-from spectrum.prior import PRIOR, Prior, expected_miss, flow_levels, gap_errors, scale_of
+from spectrum.gaussian import PRIOR, Prior, expected_miss, flow_levels, gap_errors, scale_of
 from spectrum.schedule import (
     AdaptiveSchedule,
     EvenSchedule,

@@ -8,9 +8,9 @@ import tiny_videos
 import torch
 
 from spectrum import SpectralCache, engine
-from spectrum.loading import Options, choose_device, load_pipeline
-from spectrum.preset import find_preset
-from spectrum.request import resolve
+from spectrum.pipeline.catalog import find_preset
+from spectrum.pipeline.loading import Options, choose_device, load_pipeline
+from spectrum.pipeline.request import resolve
 from spectrum.schedule import LeastError
 from spectrum.size import positions
 

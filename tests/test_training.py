@@ -37,4 +37,6 @@ def test_a_short_training_run(kind, small, tmp_path):
     assert torch.isfinite(made).all()
     again = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400)
     assert again.returncode == 0, again.stderr
-    assert not re.search(r"(autoencoder|denoiser|decoder) \d+", again.stdout)  # nothing is retrained
+    assert not re.search(
+        r"(autoencoder|denoiser|decoder) \d+", again.stdout
+    )  # nothing is retrained

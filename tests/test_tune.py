@@ -11,17 +11,18 @@ from PIL import Image
 from test_cli import refused
 from tiny import tiny_flux
 
-from spectrum import tuning
+from spectrum.compare.metrics import spread
+from spectrum.compare.plot import Chart, draw_chart, text_chart, ticks
 from spectrum.errors import UsageError
-from spectrum.media import to_uint8
+from spectrum.gaussian import Prior
 from spectrum.methods import METHODS, tuned_method
-from spectrum.metrics import spread
-from spectrum.plot import Chart, draw_chart, text_chart, ticks
-from spectrum.preset import find_preset, preset_paths, read_preset, trust_word
-from spectrum.prior import Prior
-from spectrum.request import resolve
+from spectrum.pipeline.catalog import find_preset, preset_paths
+from spectrum.pipeline.media import to_uint8
+from spectrum.pipeline.preset import read_preset, trust_word
+from spectrum.pipeline.request import resolve
 from spectrum.schedule import ExplicitSchedule, LeastError
-from spectrum.tuning import Case, Choice, Found, default_choice, tune, tuned_yaml
+from spectrum.tune import tuning
+from spectrum.tune.tuning import Case, Choice, Found, default_choice, tune, tuned_yaml
 
 MEAN_KEYS = {"mean", "standard_error"}
 

@@ -8,9 +8,9 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectrum.loading import Options, component_names, weights_folder
-from spectrum.preset import BYTES, Preset
-from spectrum.request import Request
+from spectrum.pipeline.loading import Options, component_names, weights_folder
+from spectrum.pipeline.preset import BYTES, Preset
+from spectrum.pipeline.request import Request
 
 if TYPE_CHECKING:
     import torch

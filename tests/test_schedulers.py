@@ -20,12 +20,12 @@ from PIL import Image
 from tiny_images import CASES
 
 from spectrum import SpectralCache
-from spectrum.closed_loop import Trajectory
+from spectrum.denoised import Trajectory
 from spectrum.forecast import ChebyshevRidge, Hold
+from spectrum.gaussian import Prior
 from spectrum.methods import Method
-from spectrum.prior import Prior
-from spectrum.samplers import denoised_coefficients, is_stochastic, noise_levels
 from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, LeastError, Planner
+from spectrum.schedulers import denoised_coefficients, is_stochastic, noise_levels
 
 FeatureCache = functools.partial(SpectralCache, target="feature")
 STEPS = 8

@@ -17,13 +17,13 @@ from diffusers import (
 )
 
 from spectrum import SpectralCache
-from spectrum.closed_loop import Trajectory
+from spectrum.denoised import Trajectory
 from spectrum.forecast import Extrapolation, Hold, Kriging
+from spectrum.gaussian import flow_levels
 from spectrum.locate import tensors_of
 from spectrum.methods import OPEN, Loop, Method
-from spectrum.prior import flow_levels
-from spectrum.samplers import denoised_coefficients, noise_levels
 from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, Planner, make_plan
+from spectrum.schedulers import denoised_coefficients, noise_levels
 
 STEPS = 12
 SOME = ExplicitSchedule((0, 3, 7, 11))

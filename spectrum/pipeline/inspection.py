@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from spectrum.engine import SpectralCache
-from spectrum.generate import call_arguments
+from spectrum.pipeline.generate import call_arguments
+from spectrum.pipeline.request import Request
 from spectrum.report import Report, Step
-from spectrum.request import Request
-from spectrum.samplers import is_stochastic, stages_per_step
 from spectrum.schedule import ExplicitSchedule
+from spectrum.schedulers import is_stochastic, stages_per_step
 
 
 @dataclass(frozen=True)

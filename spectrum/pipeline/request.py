@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectrum.errors import UsageError
-from spectrum.inputs import Lora, fitted, like, parse_extras, parse_lora, read_image
+from spectrum.gaussian import unit_scale
 from spectrum.methods import DEFAULT_METHOD, METHODS, Method, Target, get_method, tuned_method
-from spectrum.preset import Preset
-from spectrum.prior import unit_scale
+from spectrum.pipeline.inputs import Lora, fitted, like, parse_extras, parse_lora, read_image
+from spectrum.pipeline.preset import Preset
 from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, Plan, Schedule, make_plan
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spectrum.errors import SpectrumError, UsageError
-from spectrum.preset import Guidance, Preset, Video
+from spectrum.pipeline.preset import Guidance, Preset, Video
 
 # Pipeline classes by part of their name that do nothing without an image.
 _NEED_AN_IMAGE = ("Img2Img", "ImageToVideo", "Edit", "Inpaint", "I2V", "Image2Video")

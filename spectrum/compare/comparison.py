@@ -15,15 +15,15 @@ from typing import Any, Protocol
 import torch
 
 from spectrum import __version__
+from spectrum.compare.metrics import Likeness, likeness, spread
+from spectrum.compare.page import page
+from spectrum.compare.rivals import FEWER_STEPS, NotForThisClass, Rival, check, make, prepared
+from spectrum.compare.sheet import AMPLIFY, contact, difference, stacked, strip
 from spectrum.errors import SpectrumError
-from spectrum.generate import Generation, generate, metadata
-from spectrum.media import Frames, write_mp4, write_png
-from spectrum.metrics import Likeness, likeness, spread
-from spectrum.page import page
+from spectrum.pipeline.generate import Generation, generate, metadata
+from spectrum.pipeline.media import Frames, write_mp4, write_png
+from spectrum.pipeline.request import Request
 from spectrum.report import Report, Step
-from spectrum.request import Request
-from spectrum.rivals import FEWER_STEPS, NotForThisClass, Rival, check, make, prepared
-from spectrum.sheet import AMPLIFY, contact, difference, stacked, strip
 
 # Of result.json. Raised when a key changes its meaning.
 SCHEMA = 1

@@ -12,11 +12,11 @@ from torch import nn
 
 from spectrum.engine import Listener, find_denoisers
 from spectrum.errors import SpectrumError, UsageError
-from spectrum.generate import Generation, generate
-from spectrum.loading import set_scheduler
 from spectrum.methods import METHODS
-from spectrum.request import Request
-from spectrum.samplers import stages_per_step
+from spectrum.pipeline.generate import Generation, generate
+from spectrum.pipeline.loading import set_scheduler
+from spectrum.pipeline.request import Request
+from spectrum.schedulers import stages_per_step
 
 Kind = Literal["method", "fewer-steps", "taylorseer", "firstblock"]
 
@@ -66,10 +66,10 @@ class Rival:
 def find_rivals(names: Sequence[str], ask: Callable[..., Request], speedup: float) -> list[Rival]:
     """The rivals of these names, all of them if there are none; fewer steps are always there.
 
-    `ask` is `spectrum.request.resolve` with all arguments but the method, blend, speedup and
-    scheduler. A name is NAME[:BLEND], fewer-steps[:SCHEDULER] or one of `CACHES`. Raises UsageError
-    for one that is unknown, or that can't have this speedup; by default that one stays out, unless
-    no method can.
+    `ask` is `resolve` (`spectrum.pipeline.request`) with all arguments but the method, blend,
+    speedup and scheduler. A name is NAME[:BLEND], fewer-steps[:SCHEDULER] or one of `CACHES`.
+    Raises UsageError for one that is unknown, or that can't have this speedup; by default that one
+    stays out, unless no method can.
     """
     rivals = []
     for name in dict.fromkeys(names or DEFAULT_RIVALS):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spectrum.media import Frames
+from spectrum.pipeline.media import Frames
 
 AMPLIFY = 8  # of differences: a power of two, as the page doubles
 

@@ -1,12 +1,7 @@
-"""Model presets: YAML in, checked values out.
-
-Looked up by name in the current folder's `presets/`, the user's folder and the package, in that
-order; the path of a YAML file is a name too.
-"""
+"""Model presets: YAML in, checked values out."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib.resources import files
@@ -25,8 +20,8 @@ from pydantic import (
 )
 
 from spectrum.errors import UsageError
+from spectrum.gaussian import flow_levels
 from spectrum.methods import DEFAULT_METHOD, get_method
-from spectrum.prior import flow_levels
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -107,7 +102,7 @@ class Cache(_Strict):
     """Defaults of `--speedup`, `--method` and `--blend`.
 
     `scale` and `tuned` hold for the method spectrum: the noise level σ/α at which the largest
-    structure of a picture of 64 latent positions is decided (`spectrum.prior`), and steps.
+    structure of a picture of 64 latent positions is decided (`spectrum.gaussian`), and steps.
     """
 
     speedup: Annotated[float, Field(ge=1)] = 3.5
@@ -236,45 +231,6 @@ def check_dtype(name: str) -> Dtype:
         if dtype == name:
             return cast(Dtype, dtype)
     raise UsageError(f"no dtype {name!r}; there are {', '.join(get_args(Dtype))}")
-
-
-def preset_folders() -> list[Path]:
-    """Where presets are looked for, first to last."""
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    package = Path(str(files("spectrum")))
-    shipped = package / "presets"
-    if not shipped.is_dir():  # a checkout, where they lie at the top
-        shipped = package.parent / "presets"
-    return [Path("presets"), config / "spectrum" / "presets", shipped]
-
-
-def preset_paths() -> dict[str, Path]:
-    """Every preset by name; of two with the same name, the one that is found first."""
-    found: dict[str, Path] = {}
-    for folder in preset_folders():
-        for path in sorted(folder.glob("*.yaml")):
-            found.setdefault(path.stem, path)
-    return dict(sorted(found.items()))
-
-
-def find_preset(name: str) -> Preset:
-    """The preset of that name or path. Raises UsageError, with the nearest names."""
-    if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
-            raise UsageError(f"no preset file {name}; `spectrum models` lists the presets by name")
-        return read_preset(Path(name))
-    paths = preset_paths()
-    if name not in paths and (Path(name).is_dir() or name.count("/") == 1):
-        from spectrum.discover import discover
-
-        known = (read_preset(path) for path in paths.values())
-        return next((preset for preset in known if preset.weights == name), None) or discover(name)
-    if name not in paths:
-        begin = [path for path in paths if path.startswith(name.lower())][:4]
-        nearest = begin or get_close_matches(name.lower(), paths, n=2, cutoff=0.3) or ["demo-image"]
-        guess = " or ".join(repr(near) for near in nearest)
-        raise UsageError(f"no model {name!r}; did you mean {guess}? `spectrum models` lists all")
-    return read_preset(paths[name])
 
 
 def read_preset(path: Path) -> Preset:

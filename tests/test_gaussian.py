@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from spectrum.prior import (
+from spectrum.gaussian import (
     PRIOR,
     Prior,
     expected_miss,

@@ -36,7 +36,7 @@ _START = 2.0
 _NOISE = 1e-4  # of a known change, in its variance: near steps of a smooth way tell much the same
 _POINTS = 1000  # of the quadrature over λ, at least one a step
 
-# Of models whose x₀ goes a smooth way, without guidance most often: see `spectrum.closed_loop`.
+# Of models whose x₀ goes a smooth way, without guidance most often: see `spectrum.denoised`.
 SMOOTH_LENGTH = 2.0
 
 

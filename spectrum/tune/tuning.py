@@ -33,19 +33,19 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from spectrum.compare.metrics import PSNR_LIMIT, Spread, spread
 from spectrum.engine import Observer
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.forecast import Kriging
-from spectrum.generate import generate
-from spectrum.media import Pixels
+from spectrum.gaussian import Array, Prior
 from spectrum.methods import DEFAULT_METHOD, METHODS, Method, tuned_method
-from spectrum.metrics import PSNR_LIMIT, Spread, spread
-from spectrum.preset import ALWAYS, Cache, Preset, Tuned, read_preset, trust_word
-from spectrum.prior import Array, Prior
+from spectrum.pipeline.generate import generate
+from spectrum.pipeline.media import Pixels
+from spectrum.pipeline.preset import ALWAYS, Cache, Preset, Tuned, read_preset, trust_word
+from spectrum.pipeline.request import Request
 from spectrum.report import Report, Step
-from spectrum.request import Request
-from spectrum.samplers import noise_levels, stages_per_step
 from spectrum.schedule import LONG, ExplicitSchedule, LeastError
+from spectrum.schedulers import noise_levels, stages_per_step
 
 SCHEMA = 2  # of results.json
 

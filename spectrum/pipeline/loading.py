@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from spectrum.discover import pipeline_class
 from spectrum.errors import SpectrumError, UsageError
-from spectrum.inputs import Lora
-from spectrum.preset import Dtype, Preset
-from spectrum.request import Request
+from spectrum.pipeline.discover import pipeline_class
+from spectrum.pipeline.inputs import Lora
+from spectrum.pipeline.preset import Dtype, Preset
+from spectrum.pipeline.request import Request
 
 if TYPE_CHECKING:
     import torch

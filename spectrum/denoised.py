@@ -30,8 +30,8 @@ from spectrum.forecast import Forecaster, Hold, Kriging
 from spectrum.history import FeatureHistory
 from spectrum.locate import tensors_of
 from spectrum.methods import Loop, kept
-from spectrum.samplers import denoised_coefficients
 from spectrum.schedule import AdaptiveSchedule, Plan
+from spectrum.schedulers import denoised_coefficients
 
 
 @dataclass

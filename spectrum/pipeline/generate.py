@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from spectrum import __version__
-from spectrum.discover import parameters
 from spectrum.engine import Listener, Observer, SpectralCache
 from spectrum.errors import SpectrumError, UsageError
-from spectrum.inputs import check_arguments
-from spectrum.media import Frames, Pixels, to_uint8
+from spectrum.pipeline.discover import parameters
+from spectrum.pipeline.inputs import check_arguments
+from spectrum.pipeline.media import Frames, Pixels, to_uint8
+from spectrum.pipeline.request import Request
 from spectrum.report import Report, Step
-from spectrum.request import Request
 
 # Of the JSON document that every file carries. Raised when a key changes its meaning.
 SCHEMA = 1

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from spectrum.errors import UsageError
-from spectrum.media import Pixels
+from spectrum.pipeline.media import Pixels
 
 # Decibels of equal pictures, whose error has no logarithm: a mean squared error of 1e-12.
 PSNR_LIMIT = 120.0

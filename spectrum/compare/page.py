@@ -38,7 +38,7 @@ def page(document: dict[str, Any], folder: Path) -> str:
         "times": str(document["difference_times"]),
         "about": json.dumps(about).replace("<", "\\u003c"),
     }
-    template = files("spectrum").joinpath("page.html").read_text(encoding="utf-8")
+    template = files("spectrum.compare").joinpath("page.html").read_text(encoding="utf-8")
     # In one pass: a prompt may hold what looks like one of our marks.
     return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], template)
 

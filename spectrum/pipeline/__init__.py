@@ -1,0 +1,1 @@
+"""A diffusers pipeline from a preset: what is asked of it, loading, sampling, files."""

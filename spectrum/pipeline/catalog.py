@@ -1,0 +1,53 @@
+"""Finding a preset by its name.
+
+Looked up in the current folder's `presets/`, the user's folder and the package, in that order; the
+path of a YAML file is a name too, and so are a pipeline's folder and its id on the hub.
+"""
+
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+
+from spectrum.errors import UsageError
+from spectrum.pipeline.discover import discover
+from spectrum.pipeline.preset import Preset, read_preset
+
+
+def preset_folders() -> list[Path]:
+    """Where presets are looked for, first to last."""
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    package = Path(str(files("spectrum")))
+    shipped = package / "presets"
+    if not shipped.is_dir():  # a checkout, where they lie at the top
+        shipped = package.parent / "presets"
+    return [Path("presets"), config / "spectrum" / "presets", shipped]
+
+
+def preset_paths() -> dict[str, Path]:
+    """Every preset by name; of two with the same name, the one that is found first."""
+    found: dict[str, Path] = {}
+    for folder in preset_folders():
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of that name or path. Raises UsageError, with the nearest names."""
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise UsageError(f"no preset file {name}; `spectrum models` lists the presets by name")
+        return read_preset(Path(name))
+    paths = preset_paths()
+    if name not in paths and (Path(name).is_dir() or name.count("/") == 1):
+        known = (read_preset(path) for path in paths.values())
+        return next((preset for preset in known if preset.weights == name), None) or discover(name)
+    if name not in paths:
+        begin = [path for path in paths if path.startswith(name.lower())][:4]
+        nearest = begin or get_close_matches(name.lower(), paths, n=2, cutoff=0.3) or ["demo-image"]
+        guess = " or ".join(repr(near) for near in nearest)
+        raise UsageError(f"no model {name!r}; did you mean {guess}? `spectrum models` lists all")
+    return read_preset(paths[name])

@@ -1,0 +1,1 @@
+"""Calibration: what suits one model, found by runs of it, and written into its preset."""
