@@ -69,7 +69,7 @@ def contenders(
     found += [Contender(name, {"method": name} | speedup) for name in (PUBLISHED, *METHODS)]
     found.append(Contender(f"{PUBLISHED}:0.5", {"method": PUBLISHED, "blend": 0.5} | speedup))
     line = {"forecaster": Extrapolation(1), "method": PUBLISHED} | speedup
-    found.append(Contender(f"{PUBLISHED}-steps:line", {**line, "target": "output"}))
+    found.append(Contender(f"{PUBLISHED}-steps:line", {**line, "target": "denoised"}))
     found.append(Contender(f"{PUBLISHED}-steps:feature-line", {**line, "target": "feature"}))
     found.append(Contender(f"{PUBLISHED}-steps:{OURS}", _on_published_steps(steps, count)))
     for name, plan in found_schedules(steps, count).items():
@@ -77,7 +77,7 @@ def contenders(
         straight = {"forecaster": Extrapolation(1), **schedule}
         held = {"forecaster": Hold(), "target": "feature", **schedule}
         found.append(Contender(f"{name}:hold", held))
-        found.append(Contender(f"{name}:line", {**straight, "target": "output"}))
+        found.append(Contender(f"{name}:line", {**straight, "target": "denoised"}))
         if feature_lines:
             found.append(Contender(f"{name}:feature-line", {**straight, "target": "feature"}))
     if slow:

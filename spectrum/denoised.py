@@ -1,276 +1,143 @@
-"""Forecasting the denoised sample between computed steps, and correcting the way there.
+"""The denoised sample as target: at forecast steps the denoiser is not called at all.
 
-At a computed step the model's output says where the sample is headed: x₀. Between computed steps
-x₀ is forecast, and the output that the scheduler is given follows from it and the sample at
-hand. That keeps the stiff part of the flow, the pull towards x₀, exact, as exponential integrators
-do (DPM-Solver++, 2211.01095), where an extrapolated velocity overshoots.
-
-The next computed step says where x₀ really went. How x₀ moves depends on the model: where the
-last two gaps came out as a smoother way would have it, the next one is forecast by that; where the
-trend was reversed, x₀ is held. If x₀ went the way that was forecast, the steps since the last
-computed one are taken again with x₀ interpolated between the two: a corrector without another call
-of the model (its idea is UniPC's, 2302.04867). The scheduler itself takes them, so this works for
-any that is deterministic.
-
-All of that is decided for each sample of a batch on its own (dimension 0 of the latents), so that
-what becomes of one does not depend on its neighbours.
+What the scheduler is given is forecast, after guidance and all else that the pipeline does.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
+from inspect import BoundArguments
 from typing import Any
 
 import torch
 
-from spectrum.forecast import Forecaster, Hold, Kriging
-from spectrum.history import FeatureHistory
-from spectrum.locate import tensors_of
-from spectrum.methods import Loop, kept
-from spectrum.schedule import AdaptiveSchedule, Plan
-from spectrum.schedulers import denoised_coefficients
+from spectrum.closed_loop import ClosedLoop
+from spectrum.denoiser import tensors_of
+from spectrum.errors import SpectrumError
+from spectrum.feature import NOT_FINITE, NOTHING_STORED, Branch, branch_of
+from spectrum.forecast import Forecaster
+from spectrum.gaussian import Loop
+from spectrum.plan import Plan
+from spectrum.schedulers import (
+    Coefficients,
+    denoised_coefficients,
+    place,
+    stages_per_step,
+    takes_output,
+)
+from spectrum.target import Call, Current
+from spectrum.trajectory import Trajectory
+
+# Called with the number of a computed step and the x₀ that the sampler is at there.
+Observer = Callable[[int, torch.Tensor], None]
 
 
-@dataclass
-class Checked:
-    """What a computed step says of the forecasts before it, for each sample.  # [B] both"""
+class DenoisedTarget:
+    """A trajectory for each scheduler (LTX-2 has a second for its sound) and stage of its steps."""
 
-    errors: list[float] | None = None  # ‖forecast − x₀‖ / ‖x₀‖
-    trends: list[float] | None = None  # least-squares share of the forecast change that came true
+    def __init__(
+        self, forecaster: Forecaster, loop: Loop | None, plan: Plan, observe: Observer | None
+    ) -> None:
+        self.plan = plan
+        self._forecaster, self._loop, self._observe = forecaster, loop, observe
+        self._outputs: dict[Branch, Any] = {}  # the newest computed
+        self._trajectories: dict[tuple[int, int], Trajectory] = {}
+        self._coefficients: dict[int, tuple[Coefficients | None, ...]] = {}  # by scheduler
+        self._observed = -1  # the last step whose x₀ was shown to the observer
 
-
-@dataclass
-class Trajectory:
-    """The way of one scheduler's samples, [B, ...], through one run."""
-
-    forecaster: Forecaster
-    loop: Loop
-    plan: Plan
-    history: FeatureHistory | None = None
-    trusted: list[bool] = field(default_factory=list)  # of each sample, whether the trend is
-    smooth: list[list[bool]] = field(default_factory=list)  # of each gap and sample, if it was so
-    step: int = -1  # the last one taken
-    _expected: tuple[int, torch.Tensor] | None = None  # the step that is next, and its forecast
-    _calls: list[_Call] = field(default_factory=list)  # since the last computed
-    _start: torch.Tensor | None = None  # the samples at the last computed step
-    _state: dict[str, Any] = field(default_factory=dict)  # the scheduler's, before it
-
-    def compute(self, scheduler: Any, step: int, call: inspect.BoundArguments) -> Checked:
-        """Take in a computed step, and put the corrected samples into the call of `step`."""
-        given = call.arguments
-        sample, output = given["sample"], given["model_output"]
-        a, b = _coefficients(scheduler, given["timestep"])
-        denoised = a * sample.float() + b * output.float()
-        self.trusted = self.trusted or [True] * len(denoised)
-        checked = self._check(step, denoised)
-        corrected = self._corrected(checked)
-        if self._calls and any(corrected):
-            again = self._again(scheduler, step, denoised, corrected)
-            towards = ((denoised - a * again.float()) / b).to(output.dtype)
-            given["sample"] = sample = _chosen(corrected, again, sample)
-            given["model_output"] = _chosen(corrected, towards, output)
-        if self.history is None:
-            count = capacity(self.plan, step, kept(self.forecaster, self.loop))
-            self.history = FeatureHistory(count or 1, torch.float32)
-        self.history.append(step, denoised)
-        self.step, self._expected = step, None
-        if self._corrects:
-            self._calls, self._start = [_Call.of(call)], sample.clone()
-            self._state = _copied(vars(scheduler))
-        return checked
-
-    def release(self) -> None:
-        """Give back the memory, after the last step."""
-        self.history = self._expected = self._start = None
-        self._calls, self._state = [], {}
-
-    def is_finite(self, step: int) -> bool:
-        """Whether the forecast for a step can be used."""
-        return self.history is None or bool(torch.isfinite(self._forecast(step)).all())
-
-    def forecast(self, scheduler: Any, step: int, call: inspect.BoundArguments) -> bool:
-        """Put the forecast output into the call of `step`; False where it is not finite."""
-        assert self.history is not None
-        given = call.arguments
-        a, b = _coefficients(scheduler, given["timestep"])
-        denoised, sample = self._forecast(step), given["sample"]
-        output = ((denoised - a * sample.float()) / b).to(given["model_output"].dtype)
-        if not torch.isfinite(output).all():
+    @staticmethod
+    def knows(scheduler: Any) -> bool:
+        """Whether forecasts of x₀ can be handed to this scheduler."""
+        if not takes_output(scheduler):
             return False
-        given["model_output"] = output
-        self.step, self._expected = step, None
-        if self._corrects:
-            self._calls.append(_Call.of(call))
-        return True
-
-    @property
-    def _corrects(self) -> bool:
-        """Whether the way since the last computed step may have to be taken again."""
-        return isinstance(self.forecaster, Kriging) and self.loop.correct_above < float("inf")
-
-    def _corrected(self, checked: Checked) -> list[bool]:
-        """Of each sample, whether its way since the last computed step is to be taken again; the
-        first gap, of which nothing was forecast, only where everything is."""
-        if checked.trends is None or not self._corrects:
-            everything = self._corrects and self.loop.correct_above == float("-inf")
-            return [everything] * len(self.trusted)
-        return [
-            trusted and trend > self.loop.correct_above
-            for trusted, trend in zip(self.trusted, checked.trends, strict=True)
-        ]
-
-    @property
-    def _trend(self) -> list[Forecaster]:
-        """What forecasts each sample where its trend is trusted."""
-        usual = self.forecaster
-        if not self.loop.adapts or len(self.smooth) < 2 or not isinstance(usual, Kriging):
-            return [usual] * len(self.trusted)
-        gaps = zip(*self.smooth[-2:], strict=True)
-        return [usual.smoother if all(smooth) else usual for smooth in gaps]
-
-    @property
-    def _used(self) -> list[Forecaster]:
-        pairs = zip(self._trend, self.trusted, strict=True)
-        return [trend if trusted else Hold() for trend, trusted in pairs]
+        coefficients = denoised_coefficients(scheduler)
+        return coefficients is not None and coefficients[0] is not None
 
     @property
     def nbytes(self) -> int:
-        """What is held: x₀, and, to take steps again, the samples at the last computed step and the
-        scheduler's memory of them there."""
-        stored = self.history.nbytes if self.history else 0
-        if self._start is None:
-            return stored
-        held, shape = tensors_of([self._start, self._state]), self._start.shape
-        return stored + sum(tensor.nbytes for tensor in held if tensor.shape == shape)
+        stored = sum(trajectory.nbytes for trajectory in self._trajectories.values())
+        return stored + sum(output.nbytes for output in tensors_of(self._outputs))
 
-    def _forecast(self, step: int) -> torch.Tensor:
-        """x₀ at a step that is next, worked out once."""
-        if self._expected is None or self._expected[0] != step:
-            self._expected = step, self._weighted(self._used, step)
-        return self._expected[1]
+    def call(self, now: Current, call: Call) -> Any:
+        """At forecast steps just an output of the right shape: the scheduler is given another."""
+        branch = branch_of(now, call)
+        if now.calls == 1:
+            now.note = None if now.planned else self._refuses(now.index, branch)
+            now.computed = now.planned or now.note is not None
+        if not now.computed and branch in self._outputs:
+            return self._outputs[branch]
+        output = call.compute()
+        if self.plan.forecast_steps:
+            self._outputs[branch] = output
+        return output
 
-    def _weighted(self, forecasters: Sequence[Forecaster], step: int) -> torch.Tensor:
-        """x₀ at `step`, each sample's by its own of the forecasters.  # [B, ...]"""
-        assert self.history is not None
-        steps, num_steps = self.history.steps, self.plan.num_steps
-        return self.history.forecast_each(
-            [forecaster.weights(steps, step, num_steps).tolist() for forecaster in forecasters]
-        )
-
-    def _check(self, step: int, denoised: torch.Tensor) -> Checked:
-        """How well the last gap was forecast, and whether the next forecasts trust the trend."""
-        if self.history is None:
-            return Checked()
-        batch = len(denoised)
-        held = self._weighted([Hold()] * batch, step)
-        trend, change = self._weighted(self._trend, step).sub_(held), denoised - held
-        miss = _chosen(self.trusted, change - trend, change)
-        errors = (_norms(miss) / _norms(denoised)).tolist()
-        if len(self.history.steps) < 2:
-            return Checked(errors)
-        if len(self.history.steps) > 2 and isinstance(self.forecaster, Kriging):
-            usual, smoother = (
-                _norms(self._weighted([forecaster] * batch, step).sub_(denoised))
-                for forecaster in (self.forecaster, self.forecaster.smoother)
+    def step(self, now: Current, scheduler: Any, call: BoundArguments, taken: int) -> None:
+        """At forecast steps the scheduler is given the forecast output; at computed ones, which
+        are recorded, perhaps a corrected sample."""
+        key = (id(scheduler), taken % stages_per_step(scheduler))
+        trajectory = self._trajectories.get(key)
+        if trajectory is not None and trajectory.step == now.index:
+            return  # further calls within a step have nothing to forecast
+        coefficients = self._at(scheduler, call.arguments["timestep"], taken)
+        if self._observe and now.computed and now.index > self._observed:
+            self._observed = now.index
+            (a, b), given = coefficients, call.arguments
+            self._observe(
+                now.index, a * given["sample"].float() + b * given["model_output"].float()
             )
-            self.smooth.append((smoother < usual).tolist())
-        shares = (_sums(trend * change) / _sums(trend * trend).clamp_min(1e-30)).tolist()
-        self.trusted = [share > self.loop.trust for share in shares]
-        return Checked(errors, shares)
+        if not self.plan.forecast_steps or (now.computed and self._is_over(now.index)):
+            return
+        if trajectory is None:
+            trajectory = self._trajectories[key] = self._begin(scheduler)
+        if now.computed or trajectory.history is None:
+            checked = trajectory.compute(scheduler, now.index, call, coefficients)
+            if checked.errors is not None:
+                now.errors.append(torch.tensor(checked.errors).max())
+            if checked.trends is not None and now.trend is None:
+                now.trend = float(torch.tensor(checked.trends, dtype=torch.float64).min())
+        elif not trajectory.forecast(scheduler, now.index, call, coefficients):
+            raise SpectrumError(
+                f"the forecast for step {now.index} is not finite; try `method` hold or `speedup` 1"
+            )
 
-    def _again(
-        self, scheduler: Any, step: int, denoised: torch.Tensor, corrected: list[bool]
-    ) -> torch.Tensor:
-        """The samples at `step`, had x₀ gone from the last computed one to this one.
+    def forget(self) -> None:
+        self._outputs.clear()
+        self._trajectories.clear()
 
-        Of those that are not corrected, the scheduler remembers what it did.
-        """
-        assert self.history is not None
-        assert self._start is not None
-        assert isinstance(self.forecaster, Kriging)
-        last = self.history.steps[-1]
-        begun, sample = self._weighted([Hold()] * len(denoised), step), self._start
-        state = _copied(vars(scheduler))
-        vars(scheduler).update(_copied(self._state))
-        cls: Any = type(scheduler).__mro__[1]  # not the one that reports to the cache
-        for index, call in enumerate(self._calls):
-            a, b = _coefficients(scheduler, call.timestep)
-            share = self.forecaster.between(last, step, last + index, self.plan.num_steps)
-            target = torch.lerp(begun, denoised, share)
-            output = ((target - a * sample.float()) / b).to(call.dtype)
-            sample = next(tensors_of(call.repeat(cls, output, sample)))
-        if not all(corrected):
-            ours = vars(scheduler)
-            ours.update({k: _merged(corrected, v, state.get(k), sample) for k, v in ours.items()})
-        return sample
+    def finish(self, scheduler: Any) -> None:
+        self._outputs.clear()
+        for (owner, _), trajectory in self._trajectories.items():
+            if owner == id(scheduler):
+                trajectory.release()
 
+    def _begin(self, scheduler: Any) -> Trajectory:
+        if self._loop is None:
+            return Trajectory(self._forecaster, self.plan)
+        loop = self._loop
+        if stages_per_step(scheduler) > 1 or self.plan.timeline.stochastic:
+            loop = replace(loop, correct_above=float("inf"))  # a stage's way back is not its own
+        return ClosedLoop(loop, self.plan)
 
-@dataclass(frozen=True)
-class _Call:
-    """A call of scheduler.step without its latents, which differ when it is repeated."""
+    def _refuses(self, step: int, branch: Branch) -> str | None:
+        """Why a step that could be forecast has to be computed; None where it need not."""
+        if branch not in self._outputs:
+            return NOTHING_STORED
+        if not all(t.is_finite(step) for t in self._trajectories.values()):
+            return NOT_FINITE
+        return None
 
-    bound: inspect.BoundArguments
-    dtype: torch.dtype  # of the output that it was given
+    def _is_over(self, step: int) -> bool:
+        """Whether a computed step has no forecast before it to correct, and none after it."""
+        return step > self.plan.last_forecast(step) + 1
 
-    @classmethod
-    def of(cls, call: inspect.BoundArguments) -> _Call:
-        kept = OrderedDict(call.arguments, sample=None, model_output=None)
-        dtype = call.arguments["model_output"].dtype
-        return cls(inspect.BoundArguments(call.signature, kept), dtype)
-
-    @property
-    def timestep(self) -> Any:
-        return self.bound.arguments["timestep"]
-
-    def repeat(self, cls: Any, output: torch.Tensor, sample: torch.Tensor) -> Any:
-        given = OrderedDict(self.bound.arguments, sample=sample, model_output=output)
-        call = inspect.BoundArguments(self.bound.signature, given)
-        return cls.step(*call.args, **call.kwargs)
-
-
-def capacity(plan: Plan, step: int, keeps: int | None) -> int:
-    """How many features, or x₀, are held at once for the denoiser that runs at `step` and a
-    forecaster that looks at `keeps`."""
-    if isinstance(plan.schedule, AdaptiveSchedule):  # most computed steps are found on the way
-        return plan.num_steps if keeps is None else keeps
-    return plan.features_kept_at(step, keeps)
-
-
-def _coefficients(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    found = denoised_coefficients(scheduler, timestep)
-    assert found is not None  # asked before the run began
-    return found
-
-
-def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    """Lists are written to by multistep schedulers; tensors are replaced."""
-    return {k: list(v) if isinstance(v, list) else v for k, v in state.items()}
-
-
-def _merged(chosen: list[bool], ours: Any, theirs: Any, sample: torch.Tensor) -> Any:
-    """A value of a scheduler's state: ours for the chosen samples, theirs for the others."""
-    if isinstance(ours, list) and isinstance(theirs, list):
-        return [_merged(chosen, *pair, sample) for pair in zip(ours, theirs, strict=True)]
-    if isinstance(ours, torch.Tensor) and ours.shape == sample.shape:
-        return _chosen(chosen, ours, theirs)
-    return ours  # no sample's own: both passes took the same steps
-
-
-def _chosen(chosen: list[bool], ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """Ours for the chosen samples, theirs for the others.  # [B, ...] all"""
-    if all(chosen) or not any(chosen):
-        return ours if all(chosen) else theirs
-    rows = torch.tensor(chosen, device=ours.device)
-    return torch.where(rows.view(-1, *[1] * (ours.ndim - 1)), ours, theirs)
-
-
-def _norms(batch: torch.Tensor) -> torch.Tensor:
-    """Sample by sample, as rounding would depend on the neighbours otherwise.  # [B]"""
-    return torch.stack([torch.linalg.vector_norm(one) for one in batch])
-
-
-def _sums(batch: torch.Tensor) -> torch.Tensor:
-    return torch.stack([one.sum() for one in batch])  # [B]
+    def _at(self, scheduler: Any, timestep: Any, taken: int) -> Coefficients:
+        """How x₀ follows from the sample and the output at this call of scheduler.step."""
+        table = self._coefficients.get(id(scheduler))
+        if table is None:
+            table = denoised_coefficients(scheduler) or ()
+            self._coefficients[id(scheduler)] = table
+        to_come = self.plan.num_steps * stages_per_step(scheduler)
+        found = table[place(scheduler, timestep, taken, to_come)]
+        assert found is not None  # asked before the run began
+        return found

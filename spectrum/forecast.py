@@ -1,14 +1,14 @@
 """The forecast's mathematics: step numbers in, one weight per computed step out (no torch).
 
 Every forecaster here is linear: the forecast feature is Σ_k w_k · h(s_k) over the computed steps
-s_1 < ... < s_K, and the weights depend on the step numbers only, never on the features. So K
-numbers in float64 stand for the whole fit, and applying them is one weighted sum.
+s_1 < ... < s_K, and the weights depend on the steps only, never on the features. So K numbers in
+float64 stand for the whole fit, and applying them is one weighted sum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import factorial
 from typing import Protocol
 
@@ -16,16 +16,7 @@ import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 from numpy.typing import NDArray
 
-from spectrum.gaussian import (
-    SMOOTH_LENGTH,
-    STEADY,
-    UNIT_SCALE,
-    Array,
-    Prior,
-    conditional_mean,
-    flow_levels,
-    share,
-)
+from spectrum.timeline import Timeline
 
 Weights = NDArray[np.float64]
 
@@ -37,8 +28,8 @@ class Forecaster(Protocol):
     def keeps(self) -> int | None:
         """Number of newest computed features with a weight; None means all of them."""
 
-    def weights(self, computed_steps: Sequence[int], step: int, num_steps: int) -> Weights:
-        """One float64 weight per computed step, oldest first.  # [K]"""
+    def weights(self, known: Sequence[int], step: int, timeline: Timeline) -> Weights:
+        """One float64 weight for each of the known steps, oldest first.  # [K]"""
 
 
 @dataclass(frozen=True)
@@ -62,14 +53,14 @@ class ChebyshevRidge:
     def keeps(self) -> int | None:
         return None
 
-    def weights(self, computed_steps: Sequence[int], step: int, num_steps: int) -> Weights:
-        times = np.array([*computed_steps, step], dtype=np.float64)
-        design = chebvander(2.0 * times / (self.axis or num_steps) - 1.0, self.degree)
+    def weights(self, known: Sequence[int], step: int, timeline: Timeline) -> Weights:
+        times = np.array([*known, step], dtype=np.float64)
+        design = chebvander(2.0 * times / (self.axis or timeline.num_steps) - 1.0, self.degree)
         phi, target = design[:-1], design[-1]  # [K, M+1], [M+1]
         penalty = self.ridge * np.eye(self.degree + 1)
         penalty[0, 0] *= self.penalise_constant
         fit: Weights = target @ np.linalg.solve(phi.T @ phi + penalty, phi.T)
-        linear = Extrapolation(order=1).weights(computed_steps, step, num_steps)
+        linear = Extrapolation(order=1).weights(known, step, timeline)
         return self.blend * fit + (1.0 - self.blend) * linear
 
 
@@ -99,56 +90,15 @@ class Extrapolation:
     def keeps(self) -> int | None:
         return self.order + 1
 
-    def weights(self, computed_steps: Sequence[int], step: int, num_steps: int) -> Weights:
-        del num_steps
-        weights = np.zeros(len(computed_steps))
-        nodes = np.asarray(computed_steps[-(self.order + 1) :], dtype=np.float64)
+    def weights(self, known: Sequence[int], step: int, timeline: Timeline) -> Weights:
+        del timeline
+        weights = np.zeros(len(known))
+        nodes = np.asarray(known[-(self.order + 1) :], dtype=np.float64)
         for k, node in enumerate(nodes):
             others = np.delete(nodes, k)
             weights[k - len(nodes)] = self.damping * np.prod((step - others) / (node - others))
         weights[-1] += 1.0 - self.damping
         return weights
-
-
-@dataclass(frozen=True)
-class Kriging:
-    """Gaussian regression on the `newest` computed steps, by the prior of `spectrum.gaussian`.
-
-    Of two: the newest plus a share of the last change, which follows from the noise levels of the
-    steps and fades as the forecast goes far beyond what the last gap can tell. `levels` are the
-    noise levels of all steps; without them a flow's of shift 3 are taken.
-    """
-
-    prior: Prior = STEADY
-    levels: tuple[float, ...] | None = None
-    newest: int = 2
-
-    @property
-    def keeps(self) -> int | None:
-        return self.newest
-
-    def at(self, levels: tuple[float, ...] | None, scale: float = UNIT_SCALE) -> Kriging:
-        """The same for a run with these noise levels, of pictures of this scale."""
-        return replace(self, levels=levels, prior=replace(self.prior, scale=scale))
-
-    @property
-    def smoother(self) -> Kriging:
-        """For a model whose x₀ moves without kinks: three steps tell its velocity's change too."""
-        prior = replace(self.prior, length=SMOOTH_LENGTH, smooth=True)
-        return replace(self, prior=prior, newest=3)
-
-    def weights(self, computed_steps: Sequence[int], step: int, num_steps: int) -> Weights:
-        weights = np.zeros(len(computed_steps))
-        known = computed_steps[-self.newest :]
-        weights[-len(known) :] = conditional_mean(self._covariance(num_steps), known, step)
-        return weights
-
-    def between(self, a: int, b: int, step: int, num_steps: int) -> float:
-        """The share of the change from computed step a to b that has come about at `step`."""
-        return share(self._covariance(num_steps), (a, b), (a, step))
-
-    def _covariance(self, num_steps: int) -> Array:
-        return self.prior.covariance(self.levels or flow_levels(num_steps, 3.0))
 
 
 @dataclass(frozen=True)
@@ -166,9 +116,9 @@ class TaylorSeer:
     def keeps(self) -> int | None:
         return self.order + 1
 
-    def weights(self, computed_steps: Sequence[int], step: int, num_steps: int) -> Weights:
-        del num_steps
-        steps = np.asarray(computed_steps, dtype=np.float64)
+    def weights(self, known: Sequence[int], step: int, timeline: Timeline) -> Weights:
+        del timeline
+        steps = np.asarray(known, dtype=np.float64)
         difference = np.eye(len(steps))  # row j: weights of the k-th difference at step j
         weights = np.zeros(len(steps))
         for k in range(min(self.order, len(steps) - 1) + 1):
@@ -186,8 +136,8 @@ class Hold:
     def keeps(self) -> int | None:
         return 1
 
-    def weights(self, computed_steps: Sequence[int], step: int, num_steps: int) -> Weights:
-        del step, num_steps
-        weights = np.zeros(len(computed_steps))
+    def weights(self, known: Sequence[int], step: int, timeline: Timeline) -> Weights:
+        del step, timeline
+        weights = np.zeros(len(known))
         weights[-1] = 1.0
         return weights

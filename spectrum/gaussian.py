@@ -7,26 +7,28 @@ noise ρ, √(v/(v + ρ²)) is left at the end: what is undecided contracts, wha
 
 The largest mode is spread over the whole picture, so its v grows with the number of latent
 positions, and its √v, the scale S, with the root of that number: structure is decided at the higher
-noise the larger the picture (`scale_of`). Below S there are modes of all sizes, so speed falls more
-slowly there than a single mode's. Measured on FLUX, Wan, SD3 and U-Net classes, with guidance and
-without: speed goes with ρ^0.7 below S and falls above it, and what is left of an error is
-S/(S + ρ), within a factor of 2 or 3 from λ = −5 to 5. How x₀ moves at one λ tells how it moves
+noise the larger the picture (`spectrum.timeline`). Below S there are modes of all sizes, so speed
+falls more slowly there than a single mode's. Measured on FLUX, Wan, SD3 and U-Net classes, with
+guidance and without: speed goes with ρ^0.7 below S and falls above it, and what is left of an error
+is S/(S + ρ), within a factor of 2 or 3 from λ = −5 to 5. How x₀ moves at one λ tells how it moves
 within about 1 of it. So its velocity dx₀/dλ is taken to be that speed times an Ornstein-Uhlenbeck
-process in λ. One thing more: where the first step leaps from pure noise to a ρ below S, what was
-to be decided on the way is decided after the leap, within about 0.3 of λ, measured on a U-Net. The
-rest follows by Gaussian regression: forecasts and corrections are conditional
-means, and the steps to compute are those that leave the least expected error at the end
+process in λ. One thing more: where the first step leaps from pure noise to a ρ below S, what was to
+be decided on the way is decided after the leap, within about 0.3 of λ, measured on a U-Net. The
+rest follows by Gaussian regression: forecasts and corrections are conditional means, and the steps
+to compute are those that leave the least expected error at the end
 (`spectrum.schedule.LeastError`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spectrum.timeline import UNIT_SCALE, Timeline
 
 Array = NDArray[np.float64]
 
@@ -38,27 +40,6 @@ _POINTS = 1000  # of the quadrature over λ, at least one a step
 
 # Of models whose x₀ goes a smooth way, without guidance most often: see `spectrum.denoised`.
 SMOOTH_LENGTH = 2.0
-
-
-# S of a picture of 64 latent positions, which are the tokens of a transformer, without guidance.
-# Guidance g moves x₀ the more the more is undecided: S goes with √g, measured from 1 to 10.
-PLAIN_SCALE = 4.0
-USUAL_GUIDANCE = 4.0  # where it is not known
-UNIT_POSITIONS = 64
-
-
-def unit_scale(guidance: float | None) -> float:
-    """S of 64 latent positions under this guidance; None where it is not known."""
-    known = USUAL_GUIDANCE if guidance is None else max(1.0, guidance)
-    return float(PLAIN_SCALE * known**0.5)
-
-
-UNIT_SCALE = unit_scale(None)
-
-
-def scale_of(positions: float, unit: float = UNIT_SCALE) -> float:
-    """S, the noise σ/α at which the largest structure of so many latent positions is decided."""
-    return float(unit * (positions / UNIT_POSITIONS) ** 0.5)
 
 
 @dataclass(frozen=True)
@@ -108,12 +89,6 @@ PRIOR = Prior()
 # What forecasts count on: that x₀ slows down, but not that it speeds up towards S, nor that it
 # settles. With the fall they are up to 0.8 dB worse.
 STEADY = Prior(fall=0.0, settle=0.0)
-
-
-def flow_levels(num_steps: int, shift: float) -> tuple[float, ...]:
-    """Noise levels of a flow whose sigmas fall evenly from 1 before σ' = sσ / (1 + (s − 1)σ)."""
-    times = [1 - step / num_steps for step in range(num_steps)]
-    return tuple(shift * t / (1 + (shift - 1) * t) for t in times)
 
 
 def log_ratios(levels: tuple[float, ...]) -> Array:
@@ -205,3 +180,58 @@ def gap_errors(prior: Prior, levels: tuple[float, ...], a: int) -> Array:
     errors = held - (told @ weights.T) ** 2 / np.maximum(size, 1e-12)[:, None]
     found: Array = np.maximum(np.vstack([errors, held]), 0.0)
     return found
+
+
+@dataclass(frozen=True)
+class Kriging:
+    """Gaussian regression on the `newest` computed steps, by the prior of this module.
+
+    Of two: the newest plus a share of the last change, which follows from the noise levels of the
+    steps and fades as the forecast goes far beyond what the last gap can tell.
+    """
+
+    prior: Prior = STEADY
+    newest: int = 2
+
+    @property
+    def keeps(self) -> int | None:
+        return self.newest
+
+    @property
+    def smoother(self) -> Kriging:
+        """For a model whose x₀ moves without kinks: three steps tell its velocity's change too."""
+        prior = replace(self.prior, length=SMOOTH_LENGTH, smooth=True)
+        return replace(self, prior=prior, newest=3)
+
+    def weights(self, known: Sequence[int], step: int, timeline: Timeline) -> Array:
+        weights, newest = np.zeros(len(known)), known[-self.newest :]
+        weights[-len(newest) :] = conditional_mean(self._covariance(timeline), newest, step)
+        return weights
+
+    def between(self, a: int, b: int, step: int, timeline: Timeline) -> float:
+        """The share of the change from computed step a to b that has come about at `step`."""
+        return share(self._covariance(timeline), (a, b), (a, step))
+
+    def _covariance(self, timeline: Timeline) -> Array:
+        return replace(self.prior, scale=timeline.scale).covariance(timeline.levels)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How forecasts of the denoised sample are checked and corrected: see `spectrum.closed_loop`.
+
+    `trust` is the share of the forecast change that must have come true over the last gap for the
+    next one to be forecast; at a smaller share the steps are too long for this model, and x₀ is
+    held, as in sampling with fewer steps. `correct_above` is the share from which the last gap is
+    corrected. `adapts` lets the smoother of two forecasts take over where it was the better one.
+    """
+
+    gaussian: Kriging = field(default_factory=Kriging)
+    trust: float = -0.5
+    correct_above: float = 0.4
+    adapts: bool = True
+
+    @property
+    def keeps(self) -> int | None:
+        """How many of the newest x₀ are stored, for the smoother forecast too."""
+        return self.gaussian.smoother.keeps if self.adapts else self.gaussian.keeps

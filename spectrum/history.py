@@ -25,6 +25,11 @@ class FeatureHistory:
     def nbytes(self) -> int:
         return sum(feature.nbytes for feature in self._features)
 
+    @property
+    def newest(self) -> torch.Tensor:
+        """The newest feature itself, not a copy."""
+        return self._features[-1]
+
     def append(self, step: int, feature: torch.Tensor) -> None:
         """Store a copy of the feature of a computed step.  # any shape, the same each time"""
         if len(self.steps) == self.capacity:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from spectrum.locate import Anatomy, first_tensor
+from spectrum.anatomy import Anatomy
+from spectrum.denoiser import first_tensor
 
 # What ControlNets and adapters add to a U-Net's blocks; without blocks it has no place to go.
 _RESIDUALS = (

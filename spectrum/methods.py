@@ -13,43 +13,18 @@ from spectrum.forecast import (
     Extrapolation,
     Forecaster,
     Hold,
-    Kriging,
     TaylorSeer,
 )
-from spectrum.gaussian import STEADY, UNIT_POSITIONS, Prior, scale_of, unit_scale
-from spectrum.schedule import Planner
+from spectrum.gaussian import STEADY, Kriging, Loop
+from spectrum.plan import Plan, Planner, make_plan
+from spectrum.schedule import Schedule
+from spectrum.timeline import UNIT_POSITIONS, Timeline, scale_of, unit_scale
 
 DEFAULT_METHOD = "spectrum"
 
-# What is forecast: the hidden feature before the head, as published, or what the scheduler is
-# given (as the denoised sample), which needs no part of the denoiser and little memory.
-Target = Literal["feature", "output"]
-
-
-@dataclass(frozen=True)
-class Loop:
-    """How forecasts of the output are checked and corrected: see `spectrum.denoised`.
-
-    `trust` is the share of the forecast change that must have come true over the last gap for the
-    next one to be forecast; at a smaller share the steps are too long for this model, and x₀ is
-    held, as in sampling with fewer steps. `correct_above` is the share from which the last gap is
-    corrected. `adapts` lets the smoother of two forecasts take over where it was the better one.
-    """
-
-    trust: float = -0.5
-    correct_above: float = 0.4
-    adapts: bool = True
-
-
-# For forecasters that stand on their own: never overruled, never corrected.
-OPEN = Loop(float("-inf"), correct_above=float("inf"), adapts=False)
-
-
-def kept(forecaster: Forecaster, loop: Loop) -> int | None:
-    """How many of the newest are stored, for the smoother forecast too; None means all of them."""
-    if loop.adapts and isinstance(forecaster, Kriging):
-        return forecaster.smoother.keeps
-    return forecaster.keeps
+# What is forecast: the hidden feature before the head, as published, or the denoised sample, by way
+# of what the scheduler is given, which needs no part of the denoiser and little memory.
+Target = Literal["feature", "denoised"]
 
 
 @dataclass(frozen=True)
@@ -60,19 +35,30 @@ class Method:
     forecaster: Forecaster
     planner: Planner
     target: Target = "feature"
-    loop: Loop = OPEN  # of a method whose target is the output
+    loop: Loop | None = None  # closes the loop where the denoised sample is forecast
     scale: float | None = None  # S of 64 latent positions; None: as guidance has it
 
     @property
     def keeps(self) -> int | None:
         """How many of the newest features, or of x₀, are stored; None means all of them."""
-        return kept(self.forecaster, self.loop if self.target == "output" else OPEN)
+        if self.loop is not None and self.target == "denoised":
+            return self.loop.keeps
+        return self.forecaster.keeps
 
-    def prior(self, positions: int, guidance: float | None = None) -> Prior:
-        """What is expected of x₀ for so many latent positions, 0 where their number is unknown, and
-        this guidance."""
+    def run_scale(self, positions: int, guidance: float | None = None) -> float:
+        """S of a run with so many latent positions, 0 where their number is unknown, and this
+        guidance, None where that is."""
         unit = unit_scale(guidance) if self.scale is None else self.scale
-        return Prior(scale=scale_of(positions or UNIT_POSITIONS, unit))
+        return scale_of(positions or UNIT_POSITIONS, unit)
+
+    def plan(self, timeline: Timeline, speedup: float, schedule: Schedule | None = None) -> Plan:
+        """The plan of a run: by the schedule, if one is given, or by the method's own planner.
+
+        Raises UsageError for a speedup that can't be had.
+        """
+        if schedule is not None:
+            return make_plan(schedule, timeline)
+        return self.planner.plan(timeline, speedup)
 
 
 _ALL = (
@@ -82,7 +68,7 @@ _ALL = (
         "spectrum",
         Kriging(),
         Planner("least", warmup=1),
-        target="output",
+        target="denoised",
         loop=Loop(),
     ),
     # First-order extrapolation of the feature between evenly spaced computed steps, with the last.
@@ -130,9 +116,9 @@ METHODS = {method.name: method for method in _ALL}
 
 def tuned_method(length: float, trust: float) -> Method:
     """The default method with what calibration found for a model."""
-    method = METHODS[DEFAULT_METHOD]
-    loop = replace(method.loop, trust=trust)
-    return replace(method, forecaster=Kriging(replace(STEADY, length=length)), loop=loop)
+    gaussian = Kriging(replace(STEADY, length=length))
+    loop = Loop(gaussian, trust=trust)
+    return replace(METHODS[DEFAULT_METHOD], forecaster=gaussian, loop=loop)
 
 
 def get_method(name: str, blend: float | None = None) -> Method:

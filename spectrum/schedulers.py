@@ -1,5 +1,8 @@
 """What the cache has to know of a diffusers scheduler: its steps, whether it adds noise, and how
-the denoised sample follows from the model's output."""
+the denoised sample follows from the model's output.
+
+Everything is read into plain numbers before the first step, and no scheduler is changed by it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+
+from spectrum.timeline import USUAL_SHIFT, Timeline, flow_levels
+
+# (a, b) such that x₀ = a · sample + b · model_output.
+Coefficients = tuple[float, float]
 
 # Schedulers that draw fresh noise at every step, by a part of their name.
 _STOCHASTIC = ("Ancestral", "SDE", "LCM", "TCD", "DDPM", "Consistency", "SASolver", "CogVideoXDPM")
@@ -52,33 +60,62 @@ def takes_output(scheduler: Any) -> bool:
     return {"model_output", "sample", "timestep"} <= set(taken)
 
 
-def denoised_coefficients(scheduler: Any, timestep: Any) -> tuple[float, float] | None:
-    """(a, b) such that x₀ = a · sample + b · model_output at this step; None where unknown.
+def denoised_coefficients(scheduler: Any) -> tuple[Coefficients | None, ...] | None:
+    """How x₀ follows at each of the scheduler's timesteps; None where that is unknown.
 
     With sample = α x₀ + σ ε: for ε-prediction x₀ = (x − σ ε) / α, for v-prediction α x − σ v
-    (Salimans & Ho, 2202.00512), for a flow's velocity ε − x₀ it is x − σ v.
+    (Salimans & Ho, 2202.00512), for a flow's velocity ε − x₀ it is x − σ v. No number for single
+    steps: where α is 0, or the prediction an unknown one.
     """
     name, config = type(scheduler).__name__, scheduler.config
     if name.startswith("FlowMatch"):
         if config.get("stochastic_sampling") or not hasattr(scheduler, "sigmas"):
             return None
+        *sigmas, end = scheduler.sigmas.tolist()
         # Mochi counts sigmas upwards: x₀ is where they end, be that 0 or 1.
-        return 1.0, float(scheduler.sigmas[-1]) - _sigma(scheduler, timestep)
+        return tuple((1.0, end - sigma) for sigma in sigmas)
     prediction = str(config.get("prediction_type", ""))
     if name in _VARIANCE_EXPLODING:
-        sigma = _sigma(scheduler, timestep)
-        if prediction == "v_prediction":
-            return 1 / (sigma**2 + 1), -sigma / (sigma**2 + 1) ** 0.5
-        return _by_prediction(prediction, 1.0, sigma)
+        return tuple(_exploding(prediction, sigma) for sigma in scheduler.sigmas.tolist())
     if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
-        alpha, sigma = scheduler._sigma_to_alpha_sigma_t(
-            scheduler.sigmas[_index(scheduler, timestep)]
-        )
-        return _by_prediction(prediction, float(alpha), float(sigma))
+        pairs = [scheduler._sigma_to_alpha_sigma_t(sigma) for sigma in scheduler.sigmas.cpu()]
+        return tuple(_by_prediction(prediction, float(alpha), float(s)) for alpha, s in pairs)
     if name.startswith(("DDIM", "CogVideoXDDIM")):
-        square = float(scheduler.alphas_cumprod[int(timestep)])
-        return _by_prediction(prediction, square**0.5, (1 - square) ** 0.5)
+        kept = scheduler.alphas_cumprod.cpu()
+        squares = [float(kept[int(t)]) for t in scheduler.timesteps.tolist()]
+        return tuple(_by_prediction(prediction, a**0.5, (1 - a) ** 0.5) for a in squares)
     return None
+
+
+def _by_prediction(prediction: str, alpha: float, sigma: float) -> Coefficients | None:
+    return {
+        "epsilon": (1 / alpha, -sigma / alpha) if alpha else None,
+        "v_prediction": (alpha, -sigma),
+        "flow_prediction": (1.0, -sigma),
+    }.get(prediction)
+
+
+def _exploding(prediction: str, sigma: float) -> Coefficients | None:
+    if prediction == "v_prediction":
+        return 1 / (sigma**2 + 1), -sigma / (sigma**2 + 1) ** 0.5
+    return _by_prediction(prediction, 1.0, sigma)
+
+
+def place(scheduler: Any, timestep: Any, taken: int, to_come: int) -> int:
+    """Where the scheduler is in its list of timesteps, as its own `step` will find it.
+
+    `taken` and `to_come` are the numbers of its steps in this run; DDIM does not count them. Only
+    looked up: where a pipeline leaves out the first steps, the place that is found before would
+    stay for the first that it takes.
+    """
+    for index in (getattr(scheduler, "step_index", None), getattr(scheduler, "begin_index", None)):
+        if index is not None:
+            return int(index)
+    if hasattr(scheduler, "index_for_timestep"):
+        if isinstance(timestep, torch.Tensor):
+            timestep = timestep.to(scheduler.timesteps.device)
+        return int(scheduler.index_for_timestep(timestep))
+    return max(0, len(scheduler.timesteps) - to_come) + taken
 
 
 def noise_levels(scheduler: Any) -> tuple[float, ...] | None:
@@ -87,7 +124,7 @@ def noise_levels(scheduler: Any) -> tuple[float, ...] | None:
     stages = stages_per_step(scheduler)
     if hasattr(scheduler, "sigmas"):
         count = len(scheduler.timesteps)
-        sigmas = [float(sigma) for sigma in scheduler.sigmas[:count]][::stages]
+        sigmas = scheduler.sigmas[:count].tolist()[::stages]
         if name.startswith("FlowMatch"):
             return tuple(1 - s if config.get("invert_sigmas") else s for s in sigmas)
         if name in _VARIANCE_EXPLODING:
@@ -96,33 +133,38 @@ def noise_levels(scheduler: Any) -> tuple[float, ...] | None:
             pairs = [scheduler._sigma_to_alpha_sigma_t(torch.tensor(s)) for s in sigmas]
             return tuple(float(sigma) / float(alpha + sigma) for alpha, sigma in pairs)
     if hasattr(scheduler, "alphas_cumprod") and hasattr(scheduler, "timesteps"):
-        squares = [float(scheduler.alphas_cumprod[int(t)]) for t in scheduler.timesteps]
+        squares = [float(scheduler.alphas_cumprod[int(t)]) for t in scheduler.timesteps.tolist()]
         pairs = [(a**0.5, (1 - a) ** 0.5) for a in squares]
         return tuple(sigma / (alpha + sigma) for alpha, sigma in pairs)
     return None
 
 
-def _by_prediction(prediction: str, alpha: float, sigma: float) -> tuple[float, float] | None:
-    return {
-        "epsilon": (1 / alpha, -sigma / alpha) if alpha else None,
-        "v_prediction": (alpha, -sigma),
-        "flow_prediction": (1.0, -sigma),
-    }.get(prediction)
+def handover_step(pipe: Any, num_steps: int) -> int:
+    """The step at which the second of two denoisers takes over; 0 where none does.
 
-
-def _index(scheduler: Any, timestep: Any) -> int:
-    """The scheduler's place in its list of sigmas, found as its own `step` will find it.
-
-    Only looked up: where a pipeline leaves out the first steps, the place that is found before
-    would stay for the first that it takes.
+    Wan2.2: `transformer` is called while t ≥ boundary_ratio · num_train_timesteps.
     """
-    for place in (scheduler.step_index, scheduler.begin_index):
-        if place is not None:
-            return int(place)
-    if isinstance(timestep, torch.Tensor):
-        timestep = timestep.to(scheduler.timesteps.device)
-    return int(scheduler.index_for_timestep(timestep))
+    ratio = getattr(pipe.config, "boundary_ratio", None)
+    if ratio is None or getattr(pipe, "transformer_2", None) is None:
+        return 0
+    boundary = ratio * pipe.scheduler.config.num_train_timesteps
+    stages = stages_per_step(pipe.scheduler)
+    steps = pipe.scheduler.timesteps[-num_steps * stages :][::stages].tolist()
+    before = sum(t >= boundary for t in steps)
+    return before if before < num_steps else 0
 
 
-def _sigma(scheduler: Any, timestep: Any) -> float:
-    return float(scheduler.sigmas[_index(scheduler, timestep)])
+def read_timeline(pipe: Any, num_steps: int, scale: float) -> Timeline:
+    """The run that a pipeline is about to take, its scheduler's timesteps being set; `scale` is S.
+
+    Image-to-image leaves out the first steps. Where the noise levels are unknown, they are taken
+    for those of a flow.
+    """
+    levels = noise_levels(pipe.scheduler) or ()
+    known = len(levels) >= num_steps
+    return Timeline(
+        levels[-num_steps:] if known else flow_levels(num_steps, USUAL_SHIFT),
+        scale,
+        handover_step(pipe, num_steps),
+        is_stochastic(pipe.scheduler),
+    )

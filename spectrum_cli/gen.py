@@ -73,7 +73,7 @@ def gen(
     target: Annotated[
         str | None,
         typer.Option(
-            help="What is forecast: feature or output; the method's if not given.",
+            help="What is forecast: feature or denoised; the method's if not given.",
             rich_help_panel=SAMPLING,
         ),
     ] = None,

@@ -12,7 +12,7 @@ from spectrum_cli.output import emit, emit_json, human_bytes
 
 if TYPE_CHECKING:
     from spectrum.pipeline.request import Request
-    from spectrum.schedule import Plan
+    from spectrum.plan import Plan
 
 
 def plan(
@@ -37,7 +37,8 @@ def plan(
     """Show which steps would be computed and which forecast, and the memory that takes."""
     from spectrum.errors import UsageError
     from spectrum.pipeline.request import resolve
-    from spectrum.schedule import WindowSchedule, make_plan
+    from spectrum.plan import make_plan
+    from spectrum.schedule import WindowSchedule
 
     explicit = alpha is not None or window is not None or warmup is not None
     if explicit and speedup is not None:
@@ -50,8 +51,7 @@ def plan(
     )  # fmt: skip
     if explicit:
         schedule = WindowSchedule(warmup or 5, window or 2, 0.75 if alpha is None else alpha)
-        handover = request.preset.handover(request.steps)
-        chosen = make_plan(schedule, request.steps, handover)
+        chosen = make_plan(schedule, request.timeline)
     else:
         chosen = request.plan
     document = _document(request, chosen)
@@ -67,7 +67,7 @@ def _document(request: Request, plan: Plan) -> dict[str, Any]:
     size = preset.feature_bytes(
         request.width or 0, request.height or 0, request.frames, preset.dtype
     )
-    if request.method.target == "output":
+    if request.method.target == "denoised":
         size = 0
     return {
         "model": preset.name,
@@ -79,7 +79,7 @@ def _document(request: Request, plan: Plan) -> dict[str, Any]:
         "ideal_speedup": plan.speedup,
         "handover": plan.handover or None,
         "positions": request.positions or None,  # None: unknown
-        "scale": request.method.prior(request.positions).scale if placed else None,
+        "scale": request.timeline.scale if placed else None,
         "history": {
             "features": kept,
             "branches": request.branches,
@@ -112,7 +112,7 @@ def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
         size = f"{request.positions:,} latent positions" if request.positions else "unknown size"
         emit(f"placed for pictures of {size}: scale {document['scale']:.3g}")
     history = document["history"]
-    if history["target"] == "output":
+    if history["target"] == "denoised":
         emit(
             f"history: {history['features']} x₀, as large as latents, and about six more to replay"
         )

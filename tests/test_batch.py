@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spectrum import SpectralCache
-from spectrum.denoised import Trajectory
+from spectrum.closed_loop import ClosedLoop
 from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.loading import load_pipeline
 from spectrum.pipeline.request import resolve
@@ -40,7 +40,7 @@ def test_a_sample_does_not_depend_on_its_neighbours(name, monkeypatch):
     steps, speedup, prompts = CASES[name]
     request = resolve(find_preset(name), "any", steps=steps)
     pipe = load_pipeline(request, torch.device("cpu"))
-    decisions, corrected = [], Trajectory._corrected
+    decisions, corrected = [], ClosedLoop._corrected
 
     def recording(self, checked):
         found = corrected(self, checked)
@@ -48,7 +48,7 @@ def test_a_sample_does_not_depend_on_its_neighbours(name, monkeypatch):
         decisions.append(list(zip(self.trusted, smooth, found, strict=True)))
         return found
 
-    monkeypatch.setattr(Trajectory, "_corrected", recording)
+    monkeypatch.setattr(ClosedLoop, "_corrected", recording)
 
     def generate(which):
         decisions.clear()

@@ -17,13 +17,16 @@ from diffusers import (
 )
 
 from spectrum import SpectralCache
-from spectrum.denoised import Trajectory
-from spectrum.forecast import Extrapolation, Hold, Kriging
-from spectrum.gaussian import flow_levels
-from spectrum.locate import tensors_of
-from spectrum.methods import OPEN, Loop, Method
-from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, Planner, make_plan
-from spectrum.schedulers import denoised_coefficients, noise_levels
+from spectrum.closed_loop import ClosedLoop
+from spectrum.denoiser import tensors_of
+from spectrum.forecast import Hold
+from spectrum.gaussian import Kriging, Loop
+from spectrum.methods import Method
+from spectrum.plan import Planner, make_plan
+from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule
+from spectrum.schedulers import denoised_coefficients, noise_levels, place
+from spectrum.timeline import Timeline
+from spectrum.trajectory import Trajectory
 
 STEPS = 12
 SOME = ExplicitSchedule((0, 3, 7, 11))
@@ -54,10 +57,12 @@ def test_the_denoised_sample_is_the_schedulers_own(kind, prediction):
     scheduler.set_timesteps(8)
     generator = torch.Generator().manual_seed(0)
     sample, output = torch.randn(2, 1, 4, generator=generator)
-    for timestep in scheduler.timesteps:
+    for k, timestep in enumerate(scheduler.timesteps):
         if hasattr(scheduler, "scale_model_input"):
             scheduler.scale_model_input(sample, timestep)
-        a, b = denoised_coefficients(scheduler, timestep)
+        index = place(scheduler, timestep, taken=k, to_come=8)
+        assert index == k
+        a, b = denoised_coefficients(scheduler)[index]
         if hasattr(scheduler, "convert_model_output"):
             if scheduler.step_index is None:
                 scheduler._init_step_index(timestep)
@@ -77,10 +82,10 @@ def test_a_flow_ends_where_its_sigmas_do(invert):
     scheduler.set_timesteps(8)
     velocity, start = torch.tensor([[0.7, -2.0]]), torch.tensor([[1.0, 1.0]])
     sample = start
-    a, b = denoised_coefficients(scheduler, scheduler.timesteps[0])
+    a, b = denoised_coefficients(scheduler)[0]
     denoised = a * start + b * velocity
-    for timestep in scheduler.timesteps:  # along a straight line x₀ stays where it is
-        a, b = denoised_coefficients(scheduler, timestep)
+    for k, timestep in enumerate(scheduler.timesteps):  # along a straight line x₀ stays as it is
+        a, b = denoised_coefficients(scheduler)[k]
         assert torch.allclose(a * sample + b * velocity, denoised, atol=1e-5)
         sample = scheduler.step(velocity, timestep, sample).prev_sample
     assert torch.allclose(sample, denoised, atol=1e-5)
@@ -88,7 +93,7 @@ def test_a_flow_ends_where_its_sigmas_do(invert):
 
 def test_schedulers_that_are_not_understood():
     stochastic = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
-    assert denoised_coefficients(stochastic, None) is None
+    assert denoised_coefficients(stochastic) is None
 
 
 # -- in the pipeline -----------------------------------------------------------------------------
@@ -99,20 +104,20 @@ def test_forecasting_the_truth_is_the_plain_run(flux, monkeypatch):
     plain, truth = sample(flux), []
     compute = Trajectory.compute
 
-    def recording(self, scheduler, step, call):
-        a, b = denoised_coefficients(scheduler, call.arguments["timestep"])
+    def recording(self, scheduler, step, call, coefficients):
+        a, b = coefficients
         truth.append(a * call.arguments["sample"] + b * call.arguments["model_output"])
-        return compute(self, scheduler, step, call)
+        return compute(self, scheduler, step, call, coefficients)
 
     monkeypatch.setattr(Trajectory, "compute", recording)
     with SpectralCache(
-        flux, schedule=ExplicitSchedule((*range(10), 11)), target="output", method="hold"
+        flux, schedule=ExplicitSchedule((*range(10), 11)), target="denoised", method="hold"
     ):
         sample(flux)
     monkeypatch.setattr(Trajectory, "compute", compute)
-    monkeypatch.setattr(Trajectory, "_weighted", lambda self, _, step: truth[min(step, 10)].clone())
+    monkeypatch.setattr(Trajectory, "weighted", lambda self, _, step: truth[min(step, 10)].clone())
     with SpectralCache(
-        flux, schedule=ExplicitSchedule((0, 10, 11)), target="output", method="hold"
+        flux, schedule=ExplicitSchedule((0, 10, 11)), target="denoised", method="hold"
     ) as cache:
         fast = sample(flux)
     assert cache.report.forecast_steps == list(range(1, 10))
@@ -136,7 +141,7 @@ def test_the_denoiser_is_not_called_at_forecast_steps(wan):
 
 def test_where_nothing_is_taken_again_only_x0_is_stored(wan):
     call = {"height": 16, "width": 32, "num_frames": 5, "max_sequence_length": 12}
-    with SpectralCache(wan, schedule=SOME, method="hold", target="output") as cache:
+    with SpectralCache(wan, schedule=SOME, method="hold", target="denoised") as cache:
         sample(wan, call)
     assert cache.report.stored_bytes == (1 + 2) * 4 * 16 * 2 * 2 * 4
 
@@ -158,7 +163,7 @@ def test_nothing_is_held_while_the_picture_is_decoded(flux, monkeypatch):
 
 
 def test_calls_are_kept_without_their_latents(flux, monkeypatch):
-    held, forecast = [], Trajectory.forecast
+    held, forecast = [], ClosedLoop.forecast
 
     def recording(self, *args):
         done = forecast(self, *args)
@@ -166,7 +171,7 @@ def test_calls_are_kept_without_their_latents(flux, monkeypatch):
             held.extend(x for x in tensors_of(call.bound.arguments) if x.numel() > 1)
         return done
 
-    monkeypatch.setattr(Trajectory, "forecast", recording)
+    monkeypatch.setattr(ClosedLoop, "forecast", recording)
     with SpectralCache(flux, schedule=SOME):
         sample(flux)
     assert not held
@@ -178,41 +183,56 @@ def test_holding_the_denoised_sample_is_sampling_with_fewer_steps(flux):
     flux_call = {**CALL, "sigmas": list(sigmas[::3])}
     few = sample(flux, flux_call, steps=4)
     schedule = ExplicitSchedule((0, 3, 6, 9))
-    with SpectralCache(flux, schedule=schedule, method="hold", target="output"):
+    with SpectralCache(flux, schedule=schedule, method="hold", target="denoised"):
         held = sample(flux, {**CALL, "sigmas": list(sigmas)})
     assert torch.allclose(held, few, atol=1e-4 * float(few.abs().max()))
 
 
-def way(scheduler, loop, computed, forecaster=None):
-    """The samples at the computed steps of a model whose x₀ moves from one of COMPUTED to the next
-    as regression expects it to."""
-    scheduler.set_timesteps(STEPS)
-    expected = Kriging().at(noise_levels(scheduler))
+def begun(scheduler, loop, computed, num_steps=STEPS):
+    """The trajectory of a scheduler's run, in a closed loop or (None) an open one."""
+    scheduler.set_timesteps(num_steps)
     kind = type(scheduler)
     scheduler.__class__ = type(kind.__name__, (kind,), {})  # as the cache does
-    plan = make_plan(ExplicitSchedule(computed), STEPS)
-    trajectory = Trajectory(forecaster or expected, loop, plan)
-    sample, at_computed = torch.ones(1, 4), {}
+    plan = make_plan(ExplicitSchedule(computed), Timeline(noise_levels(scheduler)))
+    return ClosedLoop(loop, plan) if loop else Trajectory(Kriging(), plan)
+
+
+def calls(scheduler, width=1):
+    """Of a run whose steps are taken by whoever loops over them: index, call, coefficients."""
+    kind, table = type(scheduler).__mro__[1], denoised_coefficients(scheduler)
+    sample = torch.ones(width, 4)
     for index, timestep in enumerate(scheduler.timesteps):
-        call = signature(kind.step).bind(scheduler, torch.zeros(1, 4), timestep, sample)
+        call = signature(kind.step).bind(scheduler, torch.zeros_like(sample), timestep, sample)
+        yield index, call, table[index]
+        sample = kind.step(*call.args, **call.kwargs).prev_sample
+    yield len(scheduler.timesteps), sample, None
+
+
+def way(scheduler, loop, computed):
+    """The samples at the computed steps of a model whose x₀ moves from one of COMPUTED to the next
+    as regression expects it to."""
+    trajectory, at_computed = begun(scheduler, loop, computed), {}
+    for index, call, coefficients in calls(scheduler):
+        if coefficients is None:
+            continue
         if index in computed:
-            a, b = denoised_coefficients(scheduler, timestep)
-            denoised = torch.full((1, 4), x0_at(expected, index))
-            call.arguments["model_output"] = (denoised - a * sample) / b
-            trajectory.compute(scheduler, index, call)
+            a, b = coefficients
+            denoised = torch.full((1, 4), x0_at(trajectory.plan.timeline, index))
+            call.arguments["model_output"] = (denoised - a * call.arguments["sample"]) / b
+            trajectory.compute(scheduler, index, call, coefficients)
             at_computed[index] = call.arguments["sample"]
         else:
-            assert trajectory.forecast(scheduler, index, call)
-        sample = kind.step(*call.args, **call.kwargs).prev_sample
+            assert trajectory.forecast(scheduler, index, call, coefficients)
     return at_computed
 
 
 COMPUTED, X0 = (0, 4, 8, 11), (0.2, -0.7, 1.1, 0.4)
+ALWAYS = Loop(trust=float("-inf"), correct_above=float("-inf"))
 
 
-def x0_at(expected, step):
+def x0_at(timeline, step):
     k = min(bisect_right(COMPUTED, step), len(COMPUTED) - 1)
-    share = expected.between(COMPUTED[k - 1], COMPUTED[k], step, STEPS)
+    share = Kriging().between(COMPUTED[k - 1], COMPUTED[k], step, timeline)
     return X0[k - 1] + share * (X0[k] - X0[k - 1])
 
 
@@ -229,9 +249,9 @@ SCHEDULERS = [
 def test_the_corrector_takes_the_steps_again_as_regression_expects_them(build):
     """So where x₀ does move like that the sample is what it would be with every step computed;
     with a multistep solver, too, whose memory is rewound."""
-    exact = way(build(), OPEN, tuple(range(STEPS)))
-    corrected = way(build(), Loop(float("-inf"), correct_above=float("-inf")), COMPUTED)
-    uncorrected = way(build(), OPEN, COMPUTED)
+    exact = way(build(), None, tuple(range(STEPS)))
+    corrected = way(build(), ALWAYS, COMPUTED)
+    uncorrected = way(build(), None, COMPUTED)
     scale = float(torch.stack(list(exact.values())).abs().max())
     for step in COMPUTED[1:]:
         assert torch.allclose(corrected[step], exact[step], atol=1e-4 * scale)
@@ -245,24 +265,18 @@ def test_each_sample_of_a_batch_is_corrected_or_left_as_it_would_be_alone(build)
 
     def run(*ways):
         scheduler = build()
-        scheduler.set_timesteps(STEPS)
-        usual = Kriging().at(noise_levels(scheduler))
-        kind = type(scheduler)
-        scheduler.__class__ = type(kind.__name__, (kind,), {})
-        trajectory = Trajectory(usual, Loop(), make_plan(ExplicitSchedule(COMPUTED), STEPS))
-        sample, corrected = torch.ones(len(ways), 4), []
-        for index, timestep in enumerate(scheduler.timesteps):
-            call = signature(kind.step).bind(scheduler, torch.zeros_like(sample), timestep, sample)
+        trajectory, corrected = begun(scheduler, Loop(), COMPUTED), []
+        for index, call, coefficients in calls(scheduler, len(ways)):
+            if coefficients is None:
+                return call, corrected  # the last sample
             if index in COMPUTED:
-                a, b = denoised_coefficients(scheduler, timestep)
+                (a, b), sample = coefficients, call.arguments["sample"]
                 x0 = torch.tensor([way[COMPUTED.index(index)] for way in ways])[:, None]
                 call.arguments["model_output"] = (x0 - a * sample) / b
-                trajectory.compute(scheduler, index, call)
+                trajectory.compute(scheduler, index, call, coefficients)
                 corrected.append((call.arguments["sample"] != sample).any(1).tolist())
             else:
-                assert trajectory.forecast(scheduler, index, call)
-            sample = kind.step(*call.args, **call.kwargs).prev_sample
-        return sample, corrected
+                assert trajectory.forecast(scheduler, index, call, coefficients)
 
     together, corrected = run(went_on, turned)
     (first, one), (second, other) = run(went_on), run(turned)
@@ -274,78 +288,62 @@ def test_each_sample_of_a_batch_is_corrected_or_left_as_it_would_be_alone(build)
 @pytest.mark.parametrize(("adapts", "kinks"), [(True, False), (True, True), (False, False)])
 def test_the_smoother_forecast_takes_over_after_two_gaps_that_it_told_better(adapts, kinks):
     computed = (0, 4, 8, 12, 16, 20, 24, 28, 31)
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    scheduler.set_timesteps(32)
-    usual = Kriging().at(noise_levels(scheduler))
-    kind = type(scheduler)
-    scheduler.__class__ = type(kind.__name__, (kind,), {})
-    plan = make_plan(ExplicitSchedule(computed), 32)
-    trajectory = Trajectory(usual, Loop(float("-inf"), float("inf"), adapts), plan)
-    level = np.array(usual.levels)
+    scheduler, usual = FlowMatchEulerDiscreteScheduler(shift=3.0), Kriging()
+    loop = Loop(trust=float("-inf"), correct_above=float("inf"), adapts=adapts)
+    trajectory = begun(scheduler, loop, computed, 32)
+    timeline = trajectory.plan.timeline
+    level = np.array(timeline.levels)
     moves = level[:-1] * np.diff(np.log(1 / np.clip(level, 0, 0.95) - 1))
     moves *= np.sign(np.sin(np.arange(31) * np.pi / 8)) if kinks else np.arange(31) / 31
     way = np.append(0, np.cumsum(moves))
-    used, misses, sample = [], [], torch.ones(1, 4)
-    for index, timestep in enumerate(scheduler.timesteps):
-        call = signature(kind.step).bind(scheduler, torch.zeros(1, 4), timestep, sample)
+    used, misses = [], []
+    for index, call, coefficients in calls(scheduler):
+        if coefficients is None:
+            break
         if index in computed:
-            a, b = denoised_coefficients(scheduler, timestep)
-            call.arguments["model_output"] = (float(way[index]) - a * sample) / b
+            a, b = coefficients
+            call.arguments["model_output"] = (float(way[index]) - a * call.arguments["sample"]) / b
             known = [step for step in computed if step < index]
             if len(known) > 2:
-                told = (usual.weights(known, index, 32), usual.smoother.weights(known, index, 32))
+                both = (usual, usual.smoother)
+                told = [forecaster.weights(known, index, timeline) for forecaster in both]
                 misses.append([abs(float(w @ way[known]) - way[index]) for w in told])
-            trajectory.compute(scheduler, index, call)
-            used += trajectory._used
+            trajectory.compute(scheduler, index, call, coefficients)
+            used += trajectory._goes_smoothly
         else:
-            assert trajectory.forecast(scheduler, index, call)
-        sample = kind.step(*call.args, **call.kwargs).prev_sample
+            assert trajectory.forecast(scheduler, index, call, coefficients)
     better = [smoother < least for least, smoother in misses]  # at steps 12, 16, ...
     expected = [False] * 4 + [all(better[k : k + 2]) for k in range(len(better) - 1)]
-    assert [forecaster == usual.smoother for forecaster in used] == (
-        expected if adapts else [False] * 9
-    )
+    assert used == (expected if adapts else [False] * 9)
     assert any(expected) != kinks
-
-
-def test_only_what_regression_forecast_is_corrected():
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    always, line = Loop(float("-inf"), correct_above=float("-inf")), Extrapolation(1)
-    left = way(scheduler, always, COMPUTED, line)
-    alone = way(FlowMatchEulerDiscreteScheduler(shift=3.0), OPEN, COMPUTED, line)
-    assert all(torch.equal(left[step], alone[step]) for step in COMPUTED)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5])
 def test_a_gap_is_corrected_from_its_share_on(share):
     """Of the first gap nothing was forecast; of the second 0.4 of the forecast change is to have
     come true."""
-    levels = flow_levels(STEPS, 3.0)
-    expected = Kriging().at(levels)
-    told = expected.weights([0, 4], 8, STEPS)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(STEPS)
+    told = Kriging().weights([0, 4], 8, Timeline(noise_levels(scheduler)))
     values = [0.2, -0.7]
     forecast = float(told @ values)
     values.append(values[1] + share * (forecast - values[1]))
 
     def run(loop):
         scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-        scheduler.set_timesteps(STEPS)
-        trajectory = Trajectory(expected, loop, make_plan(ExplicitSchedule((0, 4, 8, 11)), STEPS))
-        kind = type(scheduler)
-        scheduler.__class__ = type(kind.__name__, (kind,), {})
-        sample, moved, trends = torch.ones(1, 4), [], []
-        for index, timestep in enumerate(scheduler.timesteps[:9]):
-            call = signature(kind.step).bind(scheduler, torch.zeros(1, 4), timestep, sample)
+        trajectory = begun(scheduler, loop, (0, 4, 8, 11))
+        moved, trends = [], []
+        for index, call, coefficients in calls(scheduler):
             if index in (0, 4, 8):
-                a, b = denoised_coefficients(scheduler, timestep)
+                (a, b), sample = coefficients, call.arguments["sample"]
                 x0 = torch.full((1, 4), values[index // 4])
                 call.arguments["model_output"] = (x0 - a * sample) / b
-                trends.append(trajectory.compute(scheduler, index, call).trends)
+                trends.append(trajectory.compute(scheduler, index, call, coefficients).trends)
                 moved.append(not torch.equal(call.arguments["sample"], sample))
+            elif index < 8:
+                assert trajectory.forecast(scheduler, index, call, coefficients)
             else:
-                assert trajectory.forecast(scheduler, index, call)
-            sample = kind.step(*call.args, **call.kwargs).prev_sample
-        return moved, trends, trajectory.trusted[0]
+                return moved, trends, trajectory.trusted[0]
 
     moved, trends, trusted = run(Loop())
     assert trends[:2] == [None, None]
@@ -364,20 +362,20 @@ def test_a_trend_that_does_not_come_true_is_not_trusted(flux, pair):
         trusting = sample(flux)
     computed = cache.report.computed_steps
     assert [s.index for s in cache.report.steps if s.trend is not None] == computed[2:]
-    method = Method("never", Kriging(), Planner("least"), "output", Loop(trust=float("inf")))
+    method = Method("never", Kriging(), Planner("least"), "denoised", Loop(trust=float("inf")))
     with SpectralCache(flux, schedule=some, method=method):
         distrusting = sample(flux)
-    with SpectralCache(flux, schedule=some, method="hold", target="output"):
+    with SpectralCache(flux, schedule=some, method="hold", target="denoised"):
         held = sample(flux)
     assert torch.equal(distrusting, held)
     assert not torch.equal(trusting, held)
 
 
 def test_the_first_trend_is_trusted_unseen(flux):
-    method = Method("never", Kriging(), Planner("least"), "output", Loop(trust=float("inf")))
+    method = Method("never", Kriging(), Planner("least"), "denoised", Loop(trust=float("inf")))
     with SpectralCache(flux, schedule=SOME, method=method):
         distrusting = sample(flux)
-    with SpectralCache(flux, schedule=SOME, method="hold", target="output"):
+    with SpectralCache(flux, schedule=SOME, method="hold", target="denoised"):
         held = sample(flux)
     assert not torch.equal(distrusting, held)
 
@@ -431,11 +429,11 @@ def test_an_observer_sees_nothing_where_x0_is_not_known(flux, monkeypatch):
 
 def test_a_forecast_that_is_not_finite_is_computed_instead(flux):
     class Broken(Hold):
-        def weights(self, computed_steps, step, num_steps):
-            weights = super().weights(computed_steps, step, num_steps)
+        def weights(self, known, step, timeline):
+            weights = super().weights(known, step, timeline)
             return weights * (float("inf") if step in (5, 7) else 1)
 
-    with SpectralCache(flux, schedule=SOME, forecaster=Broken(), target="output") as cache:
+    with SpectralCache(flux, schedule=SOME, forecaster=Broken(), target="denoised") as cache:
         assert torch.isfinite(sample(flux)).all()
     assert cache.report.computed_steps == [0, 3, 5, 7, 11]
     # step 7 is computed by plan
@@ -459,14 +457,14 @@ def test_an_adaptive_schedule_computes_more_for_less_error(flux):
 
 
 def test_an_adaptive_schedule_stores_what_its_forecaster_looks_at(flux, monkeypatch):
-    stored, compute = [], Trajectory.compute
+    stored, compute = [], ClosedLoop.compute
 
     def recording(self, *args):
         checked = compute(self, *args)
         stored.append((len(self.history.steps), len(self.smooth)))
         return checked
 
-    monkeypatch.setattr(Trajectory, "compute", recording)
+    monkeypatch.setattr(ClosedLoop, "compute", recording)
     with SpectralCache(flux, schedule=AdaptiveSchedule(0.001)) as cache:
         sample(flux, steps=24)
     assert len(stored) == len(cache.report.computed_steps) > 4

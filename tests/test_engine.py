@@ -9,8 +9,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from spectrum import SpectralCache
 from spectrum.errors import SpectrumError, UsageError
+from spectrum.feature import FeatureTarget
 from spectrum.forecast import ChebyshevRidge, Hold
 from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, WindowSchedule
+from spectrum.timeline import Timeline
 
 FeatureCache = functools.partial(SpectralCache, target="feature")
 STEPS = 12
@@ -91,7 +93,7 @@ def test_replaying_the_features_with_all_blocks_skipped_is_the_plain_run(case, m
     cache = FeatureCache(pipe, schedule=ExplicitSchedule((0,)), forecaster=Hold())
     for _ in range(computed_calls):
         next(replay)
-    monkeypatch.setattr(cache, "_weighted_sum", lambda *_: next(replay).clone())
+    monkeypatch.setattr(FeatureTarget, "_forecast", lambda *_: next(replay).clone())
     _, blocks, handles = record_head(pipe)
     with cache:
         assert torch.equal(sample(pipe, call), plain)
@@ -199,8 +201,8 @@ def test_another_size_inside_one_block(flux):
 
 def test_a_forecast_that_is_not_finite_is_computed_instead(wan):
     class Broken(Hold):
-        def weights(self, computed_steps, step, num_steps):
-            weights = super().weights(computed_steps, step, num_steps)
+        def weights(self, known, step, timeline):
+            weights = super().weights(known, step, timeline)
             return weights * (float("inf") if step == 6 else 1)
 
     with FeatureCache(wan, schedule=SOME, forecaster=Broken()) as cache:
@@ -232,9 +234,9 @@ def test_an_adaptive_schedule_stores_all_features_that_its_forecaster_looks_at(f
     seen = set()
 
     class Watching(ChebyshevRidge):
-        def weights(self, computed_steps, step, num_steps):
-            seen.add(len(computed_steps))
-            return super().weights(computed_steps, step, num_steps)
+        def weights(self, known, step, timeline):
+            seen.add(len(known))
+            return super().weights(known, step, timeline)
 
     with FeatureCache(flux, schedule=AdaptiveSchedule(1e-4), forecaster=Watching()) as cache:
         sample(flux, CALLS["flux"])
@@ -246,7 +248,7 @@ def test_the_measured_error_is_that_of_the_forecast(flux):
     with FeatureCache(flux, schedule=SOME, forecaster=ChebyshevRidge()) as cache:
         sample(flux, CALLS["flux"])
     remove(handles)
-    weights = ChebyshevRidge().weights([0, 1], 4, STEPS)
+    weights = ChebyshevRidge().weights([0, 1], 4, Timeline.flow(STEPS))
     forecast = weights[0] * features[0] + weights[1] * features[1]
     expected = (forecast - features[4]).norm() / features[4].norm()
     assert cache.report.steps[4].error == pytest.approx(expected.item(), rel=1e-4)
@@ -257,7 +259,7 @@ def test_the_published_method_is_the_papers_to_the_weight(flux):
         by_name = sample(flux, CALLS["flux"], steps=50)
     with FeatureCache(flux, schedule=WindowSchedule(), forecaster=ChebyshevRidge()):
         assert torch.equal(sample(flux, CALLS["flux"], steps=50), by_name)
-    assert named.report.computed_steps == WindowSchedule().computed_steps(50)
+    assert named.report.computed_steps == WindowSchedule().computed_steps(Timeline.flow(50))
     with FeatureCache(flux, 50 / 14, method="published", blend=0.5):
         assert not torch.equal(sample(flux, CALLS["flux"], steps=50), by_name)
 

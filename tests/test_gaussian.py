@@ -5,16 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from spectrum.gaussian import (
-    PRIOR,
-    Prior,
-    expected_miss,
-    flow_levels,
-    gap_errors,
-    log_ratios,
-    scale_of,
-    share,
-)
+from spectrum.gaussian import PRIOR, Prior, expected_miss, gap_errors, log_ratios, share
+from spectrum.timeline import flow_levels, scale_of
 
 FLOW = flow_levels(12, 3.0)
 EVEN = tuple(np.linspace(0.93, 0.06, 9))

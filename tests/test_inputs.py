@@ -236,12 +236,14 @@ def test_tuned_steps_are_for_the_models_own_scheduler():
 
 
 def test_the_target_is_a_switch(spectrum, flux_args):
-    for target in ("feature", "output"):
+    for target in ("feature", "denoised"):
         code, _, err = spectrum("gen", *flux_args, "--target", target, "-o", f"{target}.png", "x")
         assert (code, err) == (0, "")
         assert read_metadata(Path(f"{target}.png"))["target"] == target
-    assert not np.array_equal(picture("feature.png"), picture("output.png"))
-    refused(spectrum("gen", *flux_args, "--target", "middle", "x"), "feature, output")
+    assert not np.array_equal(picture("feature.png"), picture("denoised.png"))
+    refused(spectrum("gen", *flux_args, "--target", "middle", "x"), "feature, denoised")
+    # as it was called before
+    refused(spectrum("gen", *flux_args, "--target", "output", "x"), "feature, denoised")
 
 
 def test_attention_and_tiling(spectrum, flux_args):

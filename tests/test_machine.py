@@ -11,8 +11,7 @@ import torch
 from tiny import tiny_flux, tiny_wan
 
 from spectrum import SpectralCache
-from spectrum.engine import find_denoisers
-from spectrum.locate import tensors_of
+from spectrum.denoiser import find_denoisers, tensors_of
 from spectrum.pipeline.loading import offload_to
 from spectrum.schedule import ExplicitSchedule
 

@@ -10,8 +10,10 @@ import tiny_videos
 import torch
 
 from spectrum import SpectralCache
+from spectrum.denoiser import tensors_of
+from spectrum.feature import FeatureTarget
+from spectrum.forecast import Hold
 from spectrum.hollow import recorded
-from spectrum.locate import tensors_of
 from spectrum.pipeline.catalog import find_preset
 from spectrum.schedule import ExplicitSchedule
 from spectrum_cli.main import run
@@ -54,11 +56,20 @@ class Replay(SpectralCache):
         self.features = {name: iter(listed) for name, listed in features.items()}
         self.skipping = False
 
-    def _forecast(self, run, branch):
-        heads = len(self.anatomies[branch.denoiser].heads)
-        features = [next(self.features[branch.denoiser]) for _ in range(heads)]
-        self.skipping = not run.is_planned(run.step)
-        return features if self.skipping else None
+    def _make_target(self, plan, report):
+        return Replayed(self, plan)
+
+
+class Replayed(FeatureTarget):
+    def __init__(self, cache, plan):
+        super().__init__(Hold(), plan)
+        self.cache = cache
+
+    def _forecasts(self, now, branch):
+        heads = len(self.cache.anatomies[branch.denoiser].heads)
+        features = [next(self.cache.features[branch.denoiser]) for _ in range(heads)]
+        self.cache.skipping = not now.planned
+        return features if self.cache.skipping else None
 
 
 def test_skipping_all_blocks_but_those_of_step_0_is_the_plain_run(case):
@@ -111,7 +122,7 @@ def test_forecasting_the_output_calls_no_denoiser(case):
     with SpectralCache(pipe, schedule=ExplicitSchedule((0, 2, 5))) as cache:
         ran = []
         handles = [
-            denoiser.register_forward_pre_hook(lambda *_: ran.append(cache._run.step))
+            denoiser.register_forward_pre_hook(lambda *_: ran.append(cache._run.now.index))
             for denoiser in cache.denoisers.values()
         ]
         fast = sample(pipe, call)

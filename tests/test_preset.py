@@ -14,6 +14,7 @@ from spectrum.pipeline.generate import call_arguments
 from spectrum.pipeline.preset import read_preset
 from spectrum.pipeline.request import resolve
 from spectrum.schedule import WindowSchedule
+from spectrum.timeline import Timeline
 
 SHIPPED = sorted(path.stem for path in (Path(__file__).parent.parent / "presets").glob("*.yaml"))
 PAPER = ("flux.1-dev", "sd3.5-large", "sdxl", "hunyuanvideo", "wan2.1-14b")
@@ -51,9 +52,9 @@ def test_the_papers_models_reach_both_published_schedules(name):
     preset = find_preset(name)
     plan = resolve(preset, "x", method="published").plan
     assert preset.steps == 50
-    assert list(plan.computed_steps) == WindowSchedule(alpha=0.75).computed_steps(50)
+    assert list(plan.computed_steps) == WindowSchedule(alpha=0.75).computed_steps(Timeline.flow(50))
     plan = resolve(preset, "x", method="published", speedup=5).plan
-    assert list(plan.computed_steps) == WindowSchedule(alpha=3).computed_steps(50)
+    assert list(plan.computed_steps) == WindowSchedule(alpha=3).computed_steps(Timeline.flow(50))
 
 
 @pytest.mark.parametrize("name", SHIPPED)

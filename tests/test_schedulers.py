@@ -20,12 +20,12 @@ from PIL import Image
 from tiny_images import CASES
 
 from spectrum import SpectralCache
-from spectrum.denoised import Trajectory
 from spectrum.forecast import ChebyshevRidge, Hold
-from spectrum.gaussian import Prior
 from spectrum.methods import Method
-from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, LeastError, Planner
-from spectrum.schedulers import denoised_coefficients, is_stochastic, noise_levels
+from spectrum.plan import Planner
+from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, LeastError
+from spectrum.schedulers import denoised_coefficients, is_stochastic, noise_levels, place
+from spectrum.trajectory import Trajectory
 
 FeatureCache = functools.partial(SpectralCache, target="feature")
 STEPS = 8
@@ -88,10 +88,10 @@ def test_plan_and_forecasts_follow_the_schedulers_levels(name, pipes, monkeypatc
     model, kind, settings, _ = SAMPLERS[name]
     pipe, call = pipes[model], CASES[model].call
     pipe.scheduler = kind.from_config(pipe.scheduler.config, **settings)
-    seen, forecasters, forecast = [], [], Trajectory.forecast
+    seen, timelines, forecast = [], set(), Trajectory.forecast
 
     def recording(self, *args):
-        forecasters.append(self.forecaster)
+        timelines.add(self.plan.timeline)
         return forecast(self, *args)
 
     monkeypatch.setattr(Trajectory, "forecast", recording)
@@ -99,10 +99,9 @@ def test_plan_and_forecasts_follow_the_schedulers_levels(name, pipes, monkeypatc
         assert torch.isfinite(sample(pipe, call)).all()
     levels = noise_levels(pipe.scheduler)
     assert len(levels) == STEPS
-    assert {forecaster.levels for forecaster in forecasters} == {levels}
-    (scale,) = {forecaster.prior.scale for forecaster in forecasters}
-    prior = Prior(scale=scale)
-    planned = LeastError(4, levels, prior).computed_steps(STEPS)
+    (timeline,) = timelines
+    assert timeline.levels == levels
+    planned = LeastError(4).computed_steps(timeline)
     assert cache.report.computed_steps == planned
     assert seen == planned  # once a step, with solvers of two stages too
 
@@ -113,18 +112,20 @@ def test_reading_a_scheduler_does_not_change_it(name, pipes):
     scheduler = kind(**settings)
     scheduler.set_timesteps(STEPS)
     before = dict(vars(scheduler))
-    for timestep in scheduler.timesteps:
-        denoised_coefficients(scheduler, timestep)
+    for taken, timestep in enumerate(scheduler.timesteps):
+        place(scheduler, timestep, taken, STEPS)
+    denoised_coefficients(scheduler)
     noise_levels(scheduler)
     assert vars(scheduler).keys() == before.keys()
     assert all(vars(scheduler)[key] is value for key, value in before.items())
-    first = denoised_coefficients(scheduler, scheduler.timesteps[3])
-    scheduler._init_step_index(scheduler.timesteps[3])
-    assert first == denoised_coefficients(scheduler, None)
+    later = scheduler.timesteps[3]
+    scheduler._init_step_index(later)
+    index = scheduler.step_index
+    assert place(scheduler, None, 0, STEPS) == index
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_timesteps(STEPS)
         scheduler.set_begin_index(3)
-        assert first == denoised_coefficients(scheduler, scheduler.timesteps[3])
+        assert place(scheduler, later, 0, STEPS) == 3
 
 
 def test_a_pipeline_that_leaves_out_the_first_steps_runs_plainly_at_speedup_1(wan):
@@ -172,7 +173,7 @@ def test_what_a_config_has_from_another_scheduler_does_not_count():
     assert not is_stochastic(EulerDiscreteScheduler.from_config(noisy.config))
 
 
-@pytest.mark.parametrize("target", ["output", "feature"])
+@pytest.mark.parametrize("target", ["denoised", "feature"])
 @pytest.mark.parametrize("method", ["spectrum", "hold"])
 def test_noise_that_a_call_asks_for_gets_a_careful_plan(method, target, pipes, monkeypatch):
     """DDIM's eta: only the calls of its `step` tell."""
@@ -204,9 +205,9 @@ def test_a_careful_plan_stores_all_features_it_looks_at(pipes):
     seen = set()
 
     class Watching(ChebyshevRidge):
-        def weights(self, computed_steps, step, num_steps):
-            seen.add(len(computed_steps))
-            return super().weights(computed_steps, step, num_steps)
+        def weights(self, known, step, timeline):
+            seen.add(len(known))
+            return super().weights(known, step, timeline)
 
     method = Method("watching", Watching(), Planner("even", warmup=1))
     with FeatureCache(pipe, 4, method=method) as cache:
@@ -217,7 +218,9 @@ def test_a_careful_plan_stores_all_features_it_looks_at(pipes):
 def test_the_quality_of_a_sampler_that_adds_noise_is_careful_too(pipes):
     pipe, call = pipes["sdxl"], CASES["sdxl"].call
     pipe.scheduler = EulerAncestralDiscreteScheduler.from_config(pipe.scheduler.config)
-    with SpectralCache(pipe, schedule=AdaptiveSchedule(10.0), method="hold", target="output") as c:
+    with SpectralCache(
+        pipe, schedule=AdaptiveSchedule(10.0), method="hold", target="denoised"
+    ) as c:
         sample(pipe, call)
     computed = c.report.computed_steps
     assert computed == [0, 1, 2, 4, 6, 7]

@@ -8,11 +8,11 @@ import tiny_videos
 import torch
 
 from spectrum import SpectralCache, engine
+from spectrum.denoiser import positions
 from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.loading import Options, choose_device, load_pipeline
 from spectrum.pipeline.request import resolve
 from spectrum.schedule import LeastError
-from spectrum.size import positions
 
 CASES = {**tiny_images.CASES, **tiny_videos.CASES}
 pytestmark = [  # diffusers' own, in its schedulers and Chroma's transformer
@@ -76,11 +76,11 @@ def test_a_preset_may_state_its_scale(tmp_path):
     path.write_text(text.replace("  speedup: 3.5", "  scale: 1\n  speedup: 3.5"))
     usual, mine = resolve(find_preset("wan2.1-14b"), "x"), resolve(find_preset(str(path)), "x")
     assert usual.positions == mine.positions == 21 * 30 * 52
-    scale = usual.method.prior(usual.positions).scale  # guidance 5, 22.6 times as wide as 8 tokens
+    scale = usual.timeline.scale  # guidance 5, 22.6 times as wide as 8 tokens
     assert scale == pytest.approx(4 * 5**0.5 * (32_760 / 64) ** 0.5)
-    assert mine.method.prior(mine.positions).scale == pytest.approx((32_760 / 64) ** 0.5)
+    assert mine.timeline.scale == pytest.approx((32_760 / 64) ** 0.5)
     stronger = resolve(find_preset("wan2.1-14b"), "x", guidance=9)
-    assert stronger.method.prior(stronger.positions).scale == pytest.approx(scale * (9 / 5) ** 0.5)
+    assert stronger.timeline.scale == pytest.approx(scale * (9 / 5) ** 0.5)
     assert usual.plan.computed_steps < mine.plan.computed_steps
 
 
@@ -94,6 +94,6 @@ def test_a_pipeline_that_remembers_its_guidance_tells_it():
                 **case.call | {"guidance_scale": guidance}, num_inference_steps=2,
                 output_type="latent",
             )  # fmt: skip
-            scales.append(cache._run.prior.scale)
+            scales.append(cache._run.plan.timeline.scale)
     assert scales == [4.0, 12.0]
     assert engine.guidance_of(object()) is None

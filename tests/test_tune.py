@@ -21,6 +21,7 @@ from spectrum.pipeline.media import to_uint8
 from spectrum.pipeline.preset import read_preset, trust_word
 from spectrum.pipeline.request import resolve
 from spectrum.schedule import ExplicitSchedule, LeastError
+from spectrum.timeline import Timeline
 from spectrum.tune import tuning
 from spectrum.tune.tuning import Case, Choice, Found, default_choice, tune, tuned_yaml
 
@@ -282,8 +283,7 @@ def test_the_grid_begins_near_the_default(base, tmp_path, speedup):
     assert kinds == {(length, trust) for length in tuning.LENGTHS for trust in tuning.TRUSTS}
     assert len(grid) == len(kinds) * len({one.steps for one in grid})
     for prior in tuning.scaled(bench.base):
-        levels = base.preset.levels(50)
-        steps = LeastError(len(default.steps), levels, prior).computed_steps(50)
+        steps = LeastError(len(default.steps), prior).computed_steps(base.timeline)
         assert any(one.steps == tuple(steps) for one in grid)
 
 
@@ -339,7 +339,8 @@ def test_the_grid_holds_steps_by_what_plain_runs_showed(name, tmp_path):
             if mine:
                 part = slice(begin, end + 1)  # the first denoiser's run goes on where it ends
                 prior = seen_covariance(shown, part, scale)
-                found = LeastError(mine, levels[part], prior).computed_steps(end - begin)
+                timeline = Timeline(levels[part], goes_on=begin < handover)
+                found = LeastError(mine, prior).computed_steps(timeline)
                 steps += [begin + step for step in found]
         expected.add(tuple(steps))
     assert placements == without | expected
@@ -359,9 +360,8 @@ def test_what_later_plain_runs_showed_is_not_mixed_up_with_the_first(base, tmp_p
     for bench in (first, other):
         bench.plain(0)
         grids.append({one.steps for one in tuning._grid(bench, default)})
-    steps = LeastError(
-        len(default.steps), base.preset.levels(50), Prior(3.0, power=0.3, fall=0.0, settle=0.0)
-    ).computed_steps(50)
+    shown = Prior(3.0, power=0.3, fall=0.0, settle=0.0)
+    steps = LeastError(len(default.steps), shown).computed_steps(base.timeline)
     assert tuple(steps) in grids[1]
     assert tuple(steps) not in grids[0]
 

@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
-from spectrum.engine import Listener, find_denoisers
+from spectrum.denoiser import find_denoisers
+from spectrum.engine import Listener
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.methods import METHODS
 from spectrum.pipeline.generate import Generation, generate

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from spectrum import __version__
-from spectrum.engine import Listener, Observer, SpectralCache
+from spectrum.denoised import Observer
+from spectrum.engine import Listener, SpectralCache
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.discover import parameters
 from spectrum.pipeline.inputs import check_arguments

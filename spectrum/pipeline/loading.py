@@ -88,7 +88,7 @@ def load_pipeline(request: Request, device: torch.device, options: Options | Non
     """
     import torch
 
-    from spectrum.engine import find_denoisers
+    from spectrum.denoiser import find_denoisers
 
     options = options or Options()
     preset = request.preset
@@ -258,7 +258,7 @@ def _quantization(bits: Quantize, preset: Preset, folder: Path | None) -> Any:
     from torchao import quantization
     from transformers import TorchAoConfig as EncoderConfig
 
-    from spectrum.engine import DENOISERS
+    from spectrum.denoiser import DENOISERS
 
     kinds = {
         "int8": quantization.Int8WeightOnlyConfig,

@@ -20,8 +20,8 @@ from pydantic import (
 )
 
 from spectrum.errors import UsageError
-from spectrum.gaussian import flow_levels
 from spectrum.methods import DEFAULT_METHOD, get_method
+from spectrum.timeline import flow_levels
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

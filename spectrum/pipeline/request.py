@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectrum.errors import UsageError
-from spectrum.gaussian import unit_scale
 from spectrum.methods import DEFAULT_METHOD, METHODS, Method, Target, get_method, tuned_method
 from spectrum.pipeline.inputs import Lora, fitted, like, parse_extras, parse_lora, read_image
 from spectrum.pipeline.preset import Preset
-from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, Plan, Schedule, make_plan
+from spectrum.plan import Plan
+from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, Schedule
+from spectrum.timeline import Timeline, unit_scale
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,13 +65,17 @@ class Request:
 
     @property
     def plan(self) -> Plan:
-        """By the preset; the run itself asks the pipeline where a second denoiser takes over."""
-        handover = self.preset.handover(self.run_steps)
-        if self.schedule is not None:
-            return make_plan(self.schedule, self.run_steps, handover)
-        levels = self.preset.levels(self.steps)[-self.run_steps :]
-        prior = self.method.prior(self.positions)
-        return self.method.planner.plan(self.run_steps, self.speedup, handover, levels, prior)
+        """As the run will plan it from its scheduler, as far as the preset tells."""
+        return self.method.plan(self.timeline, self.speedup, self.schedule)
+
+    @property
+    def timeline(self) -> Timeline:
+        """What the preset tells of the run."""
+        return Timeline(
+            self.preset.levels(self.steps)[-self.run_steps :],
+            self.method.run_scale(self.positions),
+            self.preset.handover(self.run_steps),
+        )
 
     @property
     def positions(self) -> int:
@@ -84,9 +89,9 @@ class Request:
         return guidance.branches if guidance and (self.guidance or 0) > 1 else 1
 
     def history_bytes(self, dtype: str) -> int:
-        """What the stored features take; 0 where their size is unknown, and of the output, whose
-        history is no more than about ten latents."""
-        if self.method.target == "output":
+        """What the stored features take; 0 where their size is unknown, and of the denoised
+        sample, whose history is no more than about ten latents."""
+        if self.method.target == "denoised":
             return 0
         kept = self.plan.features_kept(self.method.keeps)
         size = self.preset.feature_bytes(self.width or 0, self.height or 0, self.frames, dtype)

@@ -34,10 +34,9 @@ import yaml
 from numpy.typing import NDArray
 
 from spectrum.compare.metrics import PSNR_LIMIT, Spread, spread
-from spectrum.engine import Observer
+from spectrum.denoised import Observer
 from spectrum.errors import SpectrumError, UsageError
-from spectrum.forecast import Kriging
-from spectrum.gaussian import Array, Prior
+from spectrum.gaussian import Array, Kriging, Prior
 from spectrum.methods import DEFAULT_METHOD, METHODS, Method, tuned_method
 from spectrum.pipeline.generate import generate
 from spectrum.pipeline.media import Pixels
@@ -46,6 +45,7 @@ from spectrum.pipeline.request import Request
 from spectrum.report import Report, Step
 from spectrum.schedule import LONG, ExplicitSchedule, LeastError
 from spectrum.schedulers import noise_levels, stages_per_step
+from spectrum.timeline import Timeline
 
 SCHEMA = 2  # of results.json
 
@@ -390,6 +390,7 @@ def default_choice(base: Request, speedup: float) -> Choice:
     plan = replace(base, method=method, speedup=speedup, schedule=None).plan
     assert isinstance(method.forecaster, Kriging)
     length = method.forecaster.prior.length
+    assert method.loop is not None
     return Choice(plan.computed_steps, length, method.loop.trust, usual=True)
 
 
@@ -506,8 +507,7 @@ def _grid(bench: Bench, default: Choice) -> list[Choice]:
 
 def scaled(base: Request) -> list[Prior]:
     """The default's prior for pictures of this size, with S larger and smaller."""
-    own = base.method.prior(base.positions)
-    return [replace(own, scale=own.scale * factor) for factor in SCALES]
+    return [Prior(scale=base.timeline.scale * factor) for factor in SCALES]
 
 
 def placed(
@@ -521,7 +521,8 @@ def placed(
         if count:
             part = slice(first, end + 1)  # the first denoiser's run goes on where it ends
             mine = prior.part(part) if isinstance(prior, _Observed) else prior
-            found = LeastError(count, levels[part], mine).computed_steps(end - first)
+            timeline = Timeline(levels[part], goes_on=len(levels) > end)
+            found = LeastError(count, mine).computed_steps(timeline)
             chosen += [first + step for step in found]
     return tuple(chosen)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from spectrum.denoiser import first_tensor, tensors_of
 from spectrum.errors import UsageError
 
 
@@ -104,23 +105,6 @@ def cannot_carry(denoiser: nn.Module, problem: str) -> UsageError:
     return UsageError(
         f"the feature of {type(denoiser).__name__} can't be forecast: {problem}; use speedup 1"
     )
-
-
-def tensors_of(value: Any) -> Iterator[torch.Tensor]:
-    """All tensors in a nest of tuples, lists and mappings, in order."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors_of(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_of(item)
-
-
-def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
-    """The first tensor among the arguments: by convention of diffusers, the hidden states."""
-    return next(tensors_of([*args, *kwargs.values()]), None)
 
 
 def _parts(name: str, child: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -1,0 +1,199 @@
+"""Listening to a pipeline: its denoiser calls, its scheduler's steps, and where its runs begin.
+
+A step is what lies between two calls of `scheduler.step` (for Heun and its like, two of them make
+a step). Timesteps are never read: in bfloat16 they collide.
+
+Denoisers and scheduler are given dynamic subclasses meanwhile. Unlike a replaced `forward`, a
+subclass stays where accelerate or diffusers put hooks in and take them out, and unlike a method on
+the instance it survives the deep copies that pipelines make of schedulers.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from inspect import BoundArguments
+from typing import Any, Protocol
+from weakref import WeakSet
+
+import torch
+from torch import nn
+
+from spectrum.denoiser import first_tensor
+from spectrum.errors import UsageError
+from spectrum.schedulers import stages_per_step
+from spectrum.target import Call
+
+_tapped: WeakSet[nn.Module] = WeakSet()
+
+
+class Listener(Protocol):
+    """What is called back, in this order."""
+
+    def begin(self, call: Call, num_steps: int) -> None:
+        """A run begins with this call of a denoiser."""
+
+    def begin_step(self, step: int) -> None:
+        """A step begins, before its first call of a denoiser."""
+
+    def call(self, call: Call) -> Any:
+        """A denoiser is called; what is returned is its output."""
+
+    def stage(self, scheduler: Any, call: BoundArguments, taken: int) -> None:
+        """`scheduler.step` is about to be called, the run's calls of it so far being `taken`."""
+
+    def end_step(self, seconds: float) -> None:
+        """A step has ended, with the last of its stages."""
+
+    def stepped(self, scheduler: Any) -> None:
+        """`scheduler.step` has been called."""
+
+
+class Tap:
+    """The subclasses of one pipeline's denoisers and scheduler, and the count of its steps."""
+
+    def __init__(self, pipe: Any, denoisers: dict[str, nn.Module], listener: Listener) -> None:
+        self._pipe, self._denoisers, self._listener = pipe, denoisers, listener
+        self._scheduler: Any = None
+        self._total: int | None = None  # steps, as the pipeline's progress bar was told
+        self._num_steps: int | None = None  # of the run under way; None between runs
+        self._step, self._stages = -1, 0
+        self._under_way = False
+        self._began = 0.0
+        self._device: torch.device | None = None
+
+    @property
+    def is_in(self) -> bool:
+        return self._scheduler is not None
+
+    def put_in(self) -> None:
+        """Raises UsageError where a denoiser has another cache already; nothing is changed then."""
+        for denoiser in self._denoisers.values():
+            if denoiser in _tapped or getattr(denoiser, "is_cache_enabled", False):
+                raise UsageError(
+                    f"{type(denoiser).__name__} is cached already; disable that cache first"
+                )
+        try:
+            for name, denoiser in self._denoisers.items():
+                self._subclass_denoiser(name, denoiser)
+            self._subclass_scheduler()
+            self._listen_to_total()
+        except BaseException:
+            self.take_out()
+            raise
+
+    def take_out(self) -> None:
+        """Put the pipeline back to what it was, however much of it was changed."""
+        for denoiser in self._denoisers.values():
+            if denoiser in _tapped:
+                denoiser.__class__ = type(denoiser).__mro__[1]
+                _tapped.discard(denoiser)
+        self._restore_scheduler()
+        vars(self._pipe).pop("progress_bar", None)
+        self._num_steps = None
+
+    def _subclass_denoiser(self, name: str, denoiser: nn.Module) -> None:
+        cls = type(denoiser)
+
+        def call(this: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            return self._called(
+                Call(name, this, functools.partial(cls.__call__, this), args, kwargs)
+            )
+
+        members = {"__call__": call, "__module__": cls.__module__, "__doc__": cls.__doc__}
+        denoiser.__class__ = type(cls.__name__, (cls,), members)
+        _tapped.add(denoiser)
+
+    def _subclass_scheduler(self) -> None:
+        scheduler = self._pipe.scheduler
+        cls = type(scheduler)
+        signature = inspect.signature(cls.step)
+
+        @functools.wraps(cls.step)
+        def step(this: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._num_steps is None:
+                return cls.step(this, *args, **kwargs)
+            call = signature.bind(this, *args, **kwargs)
+            self._listener.stage(this, call, self._stages)
+            result = cls.step(*call.args, **call.kwargs)
+            self._end_stage()
+            self._listener.stepped(this)
+            return result
+
+        @functools.wraps(cls.set_timesteps)
+        def set_timesteps(this: Any, *args: Any, **kwargs: Any) -> Any:
+            self._num_steps = self._total = None
+            return cls.set_timesteps(this, *args, **kwargs)
+
+        members = {"step": step, "set_timesteps": set_timesteps, "__module__": cls.__module__}
+        scheduler.__class__ = type(cls.__name__, (cls,), members)
+        self._scheduler = scheduler
+
+    def _restore_scheduler(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.__class__ = type(self._scheduler).__mro__[1]
+            self._scheduler = None
+
+    def _listen_to_total(self) -> None:
+        """Some image-to-image pipelines tell nobody but their progress bar how long they run."""
+        progress_bar = self._pipe.progress_bar
+
+        @functools.wraps(progress_bar)
+        def listen(iterable: Any = None, total: int | None = None) -> Any:
+            if total is not None:
+                self._total = total
+            return progress_bar(iterable, total) if iterable is None else progress_bar(iterable)
+
+        self._pipe.progress_bar = listen
+
+    def _count_steps(self) -> int:
+        """How many steps the run will take. The scheduler's own list is the last resort: it is
+        too long for image-to-image, which leaves out the first steps."""
+        stages = int(getattr(self._pipe, "num_timesteps", 0) or 0)
+        if not stages and self._total:
+            return self._total
+        stages = stages or len(self._pipe.scheduler.timesteps)
+        return -(-stages // stages_per_step(self._pipe.scheduler))
+
+    def _called(self, call: Call) -> Any:
+        if self._pipe.scheduler is not self._scheduler:  # the user has set another one
+            self._restore_scheduler()
+            self._subclass_scheduler()
+            self._num_steps = None
+        latents = first_tensor(call.args, call.kwargs)
+        if latents is None:
+            raise UsageError(f"{type(call.denoiser).__name__} was called without any latents")
+        self._device = latents.device
+        if self._num_steps is None:
+            self._step, self._stages, self._under_way = -1, 0, False
+            num_steps = self._count_steps()
+            self._listener.begin(call, num_steps)
+            self._num_steps = num_steps
+        if not self._under_way:
+            self._step += 1
+            self._under_way, self._began = True, time.perf_counter()
+            self._listener.begin_step(self._step)
+        return self._listener.call(call)
+
+    def _end_stage(self) -> None:
+        """A call of scheduler.step has ended, and with its last stage the step."""
+        if not self._under_way or self._num_steps is None:
+            return  # a second scheduler may step within one step
+        self._stages += 1
+        more = self._stages % stages_per_step(self._scheduler)
+        if more and self._step < self._num_steps - 1:
+            return
+        self._under_way = False
+        _synchronize(self._device)
+        self._listener.end_step(time.perf_counter() - self._began)
+
+
+def _synchronize(device: torch.device | None) -> None:
+    """Wait for the device, so that a step's seconds are its own."""
+    if device is None:
+        return
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,67 @@
+"""The steps of a run in plain numbers: all that forecasters, schedules and plans have to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+USUAL_SHIFT = 3.0  # of a flow whose levels are not known
+
+# S of a picture of 64 latent positions, which are the tokens of a transformer, without guidance.
+# Guidance g moves x₀ the more the more is undecided: S goes with √g, measured from 1 to 10.
+PLAIN_SCALE = 4.0
+USUAL_GUIDANCE = 4.0  # where it is not known
+UNIT_POSITIONS = 64
+
+
+def unit_scale(guidance: float | None) -> float:
+    """S of 64 latent positions under this guidance; None where it is not known."""
+    known = USUAL_GUIDANCE if guidance is None else max(1.0, guidance)
+    return float(PLAIN_SCALE * known**0.5)
+
+
+UNIT_SCALE = unit_scale(None)
+
+
+def scale_of(positions: float, unit: float = UNIT_SCALE) -> float:
+    """S, the noise σ/α at which the largest structure of so many latent positions is decided."""
+    return float(unit * (positions / UNIT_POSITIONS) ** 0.5)
+
+
+def flow_levels(num_steps: int, shift: float) -> tuple[float, ...]:
+    """Noise levels of a flow whose sigmas fall evenly from 1 before σ' = sσ / (1 + (s − 1)σ)."""
+    times = [1 - step / num_steps for step in range(num_steps)]
+    return tuple(shift * t / (1 + (shift - 1) * t) for t in times)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What is known of a run before its first step, read once from a scheduler or a preset.
+
+    `levels` are the noise levels σ/(α + σ) of its steps, falling. `scale` is S, the noise σ/α at
+    which the largest structure is decided (`spectrum.gaussian`). At step `handover`, if it is not
+    0, a second denoiser takes over (Wan2.2). `stochastic`: fresh noise enters at every step.
+    With `goes_on` the last level is that of a step after these, which another denoiser computes.
+    """
+
+    levels: tuple[float, ...]
+    scale: float = UNIT_SCALE
+    handover: int = 0
+    stochastic: bool = False
+    goes_on: bool = False
+
+    @classmethod
+    def flow(cls, num_steps: int, shift: float = USUAL_SHIFT) -> Timeline:
+        """That of a rectified flow with this shift."""
+        return cls(flow_levels(num_steps, shift))
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.levels) - self.goes_on
+
+    def parts(self) -> list[Timeline]:
+        """A timeline for each denoiser: one, or two where a second takes over."""
+        at = self.handover
+        if not 0 < at < self.num_steps:
+            return [self]
+        early = replace(self, levels=self.levels[: at + 1], handover=0, goes_on=True)
+        return [early, replace(self, levels=self.levels[at:], handover=0)]
