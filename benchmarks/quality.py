@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sys
 import time
 from fnmatch import fnmatch
 from importlib.metadata import version
@@ -31,7 +32,7 @@ from contenders import Contender, contenders, run, sample_plainly
 from models import Model, load_model, psnr, zoo_folders
 from tables import Sheet, chart, open_sheet, read_sheets, sheet_table, summary
 
-from spectrum.compare.plot import write_chart
+from spectrum.compare.plot import NO_PICTURE, can_draw, write_chart
 from spectrum.errors import SpectrumError
 
 EMBEDDED = ["demo-image", "demo-video"]
@@ -94,7 +95,8 @@ def write(sheet: Sheet, folder: Path) -> None:
     lines = [f"{sheet.title}; {sheet.conditions}", "", *sheet_table(sheet)]
     text = "\n".join(lines) + "\n"
     (folder / f"{sheet.stem}.md").write_text(text, encoding="utf-8")
-    write_chart(folder / f"{sheet.stem}.png", chart(sheet))
+    if can_draw():
+        write_chart(folder / f"{sheet.stem}.png", chart(sheet))
     print("\n" + text, flush=True)
 
 
@@ -115,6 +117,8 @@ def main() -> None:
     parser.add_argument("--caches", action="store_true", help="diffusers' own, which are slow")
     parser.add_argument("--out", type=Path, default=Path("outputs/quality"))
     options = parser.parse_args()
+    if not can_draw():
+        print(f"note: {NO_PICTURE}", file=sys.stderr)
     torch.set_num_threads(1)
     diffusers.logging.set_verbosity_error()  # other solvers ignore parts of a config
     options.out.mkdir(parents=True, exist_ok=True)

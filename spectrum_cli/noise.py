@@ -24,7 +24,7 @@ def silence(quiet: bool = False) -> None:
     transformers_logging.disable_progress_bar()
     diffusers_logging.disable_progress_bar()
     diffusers_logging.disable_default_handler()
-    for chatty in ("torchao", "torch.utils._pytree"):
+    for chatty in ("matplotlib", "torchao", "torch.utils._pytree"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     logger = logging.getLogger("diffusers")
     for handler in [h for h in logger.handlers if isinstance(h, _PassOn)]:

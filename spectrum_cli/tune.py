@@ -100,6 +100,7 @@ def tune(
     cases = _cases(preset, prompts, seed)
     asked = _speedups(speedups)
     request = _request(preset, cases[0], steps, width, height, frames, guidance, image)
+    from spectrum.compare.plot import NO_PICTURE, can_draw, text_chart, write_chart
     from spectrum.pipeline.loading import Options, choose_device
     from spectrum.pipeline.preset import check_dtype
     from spectrum.tune.tuning import (
@@ -110,6 +111,7 @@ def tune(
         tuned_yaml,
         write_preset,
     )
+    from spectrum_cli.noise import silence
 
     source = preset_text(preset)  # before the search: it may be edited meanwhile
     for speedup in asked:
@@ -117,6 +119,10 @@ def tune(
     options = Options(dtype=check_dtype(dtype or preset.dtype), weights=weights)
     place = choose_device(device)
     settings = _settings(request, options, place)
+    silence(quiet)
+    picture = target.with_suffix(".png") if can_draw() else None
+    if picture is None and not quiet:
+        say(f"note: {NO_PICTURE}")
     watch = _watch(f"tune {preset.name}, {len(cases)} prompts", quiet)
     try:
         with watch:
@@ -128,12 +134,11 @@ def tune(
     except KeyboardInterrupt:
         error("interrupted; all finished runs are kept, and the same command goes on from there")
         raise SystemExit(130) from None
-    from spectrum.compare.plot import text_chart, write_chart
-
-    document = _document(target, request, cases, settings, bench, found)
+    document = _document(target, picture, request, cases, settings, bench, found)
     write_preset(target, tuned_yaml(preset, found, _record(document, bench), source))
     chart = _chart(request, found)
-    write_chart(target.with_suffix(".png"), chart)
+    if picture is not None:
+        write_chart(picture, chart)
     if as_json:
         emit_json(document)
         return
@@ -146,7 +151,8 @@ def tune(
     if not quiet:
         runs, seconds = bench.recorded, human_seconds(bench.recorded_seconds)
         say(f"{runs} runs in {seconds}, {bench.runs_done} of them now; all in {bench.folder}/")
-        say(f"wrote {target} and {target.with_suffix('.png').name}; use it by --model {target}")
+        written = f"{target} and {picture.name}" if picture else str(target)
+        say(f"wrote {written}; use it by --model {target}")
 
 
 # -- what is asked -------------------------------------------------------------------------------
@@ -281,6 +287,7 @@ def _load(request: Request, device: torch.device, options: Options, quiet: bool)
 
 def _document(
     target: Path,
+    picture: Path | None,
     request: Request,
     cases: Sequence[Case],
     settings: dict[str, Any],
@@ -295,7 +302,7 @@ def _document(
 
     return {
         "output": str(target),
-        "plot": str(target.with_suffix(".png")),
+        "plot": str(picture) if picture else None,
         "model": request.preset.name,
         "date": date.today().isoformat(),
         "settings": settings,

@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,6 @@ from test_cli import refused
 from tiny import tiny_flux
 
 from spectrum.compare.metrics import spread
-from spectrum.compare.plot import Chart, draw_chart, text_chart, ticks
 from spectrum.errors import UsageError
 from spectrum.gaussian import Prior
 from spectrum.methods import METHODS, tuned_method
@@ -147,6 +147,20 @@ def test_an_interrupted_search_goes_on(spectrum, args, counted, tmp_path):
     assert json.loads(out)["runs"] == counted.taken() + 8
     assert read_preset(tmp_path / "flux.1-dev-tuned.yaml").cache.tuned
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_without_matplotlib_all_but_the_picture_comes_out(spectrum, args, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    code, out, err = spectrum(*args, "-o", "mine.yaml")
+    assert code == 0, err
+    assert "pip install 'spectrum-diffusion[plot]'" in err.splitlines()[0]  # before the search
+    assert "wrote mine.yaml; use it" in err
+    assert "4 of 12" in out
+    assert "● tuned" in out or "* tuned" in out
+    assert not (tmp_path / "mine.png").exists()
+    code, out, err = spectrum(*args, "-o", "mine.yaml", "--force", "--json", "--quiet")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["plot"] is None
 
 
 def test_too_little_time_is_said_after_the_first_run(spectrum, args, counted):
@@ -520,37 +534,3 @@ def test_nothing_unreadable_is_written(tmp_path):
     with pytest.raises(UsageError):
         tuning.write_preset(tmp_path / "mine.yaml", "weights: [\n")
     assert list(tmp_path.iterdir()) == []
-
-
-# -- the chart -----------------------------------------------------------------------------------
-
-CHART = Chart(
-    "a title", "speedup", "dB",
-    {"ours": [(4.5, 30.0, 0.5), (2.5, 40.0, None)], "theirs": [(2.5, 30.0, 1.0)], "none": []},
-)  # fmt: skip
-
-
-def test_ticks_are_round_numbers():
-    assert ticks(0.0, 10.0, 5) == [0, 2, 4, 6, 8, 10]
-    assert ticks(2.3, 6.4, 5) == [3, 4, 5, 6]
-    assert ticks(-0.013, 0.012, 5) == pytest.approx([-0.01, -0.005, 0, 0.005, 0.01])
-
-
-def test_a_chart_has_every_series():
-    picture = draw_chart(CHART, 400, 300)
-    assert picture.size == (400, 300)
-    colours = {colour for _, colour in picture.getcolors(400 * 300)}
-    assert (0x13, 0x68, 0xAA) in colours
-    assert (0xD1, 0x60, 0x0A) in colours
-    assert picture.getpixel((0, 0)) == (255, 255, 255)
-
-
-def test_a_chart_in_characters():
-    text = text_chart(CHART, width=40)
-    assert text.count("●") == 3  # with the legend's
-    assert text.count("■") == 2
-    assert "a title" in text
-    assert max(map(len, text.splitlines())) <= 60
-    assert text_chart(CHART, encoding="ascii").isascii()
-    assert text_chart(Chart("t", "x", "y", {}))
-    assert draw_chart(Chart("t", "x", "y", {"one": [(3.0, 20.0, None)]}))

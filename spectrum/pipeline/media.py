@@ -37,7 +37,7 @@ def write_png(path: Path, picture: Frames, metadata: dict[str, Any]) -> None:
 
     info = PngInfo()
     info.add_itxt(PNG_KEY, json.dumps(metadata, ensure_ascii=False))
-    with _whole(path) as partial:
+    with whole(path) as partial:
         imwrite(partial, picture, extension=".png", pnginfo=info)
 
 
@@ -74,7 +74,7 @@ def write_mp4(path: Path, frames: Frames, fps: int, metadata: dict[str, Any]) ->
     convert = "scale=in_range=full:out_range=tv:out_color_matrix=bt709"
     encode = "-c:v libx264 -crf 12 -pix_fmt yuv420p -movflags +faststart -f mp4"
     tags = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
-    with _whole(path) as partial:
+    with whole(path) as partial:
         command = [
             get_ffmpeg_exe(), *["-v", "error", "-nostdin", "-y"], *source.split(), "-vf", convert,
             *encode.split(), *tags.split(), "-metadata", f"comment={comment}", str(partial),
@@ -104,7 +104,7 @@ def _is_frame(path: Path) -> bool:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def whole(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder, renamed at the end and removed after any failure."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
