@@ -6,14 +6,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from matching import matched, solver
 from models import Model
 from torch import Tensor
 
-from spectrum.compare import rivals as caches
+from spectrum.compare.caches import (
+    CACHES,
+    cached,
+    check_class,
+    firstblock_threshold,
+    taylorseer_config,
+)
+from spectrum.compare.rivals import FEWER_STEPS
 from spectrum.engine import SpectralCache
 from spectrum.forecast import Extrapolation, Hold
 from spectrum.methods import DEFAULT_METHOD, get_method
@@ -28,7 +34,6 @@ SOLVERS = {
     "euler": "EulerDiscreteScheduler",
 }
 DISTINCT = 4  # schedules found by search, for one number of computed steps
-SEARCHES = 6  # runs that look for the threshold of diffusers' first-block cache
 SCHEDULES = Path(__file__).parent / "real_schedules.json"
 
 
@@ -81,16 +86,16 @@ def contenders(
         if feature_lines:
             found.append(Contender(f"{name}:feature-line", {**straight, "target": "feature"}))
     if slow:
-        found += [Contender(name, diffusers=kind) for name, kind in caches.CACHES.items()]
+        found += [Contender(name, diffusers=kind) for name, kind in CACHES.items()]
     return found
 
 
 def _fewer_steps(model: Model) -> list[Contender]:
     own = type(model.scheduler).__name__.replace("FlowMatch", "")
-    found = [Contender(caches.FEWER_STEPS, fewer_steps=True)]
+    found = [Contender(FEWER_STEPS, fewer_steps=True)]
     for name, cls in SOLVERS.items():
         if cls != own:
-            found.append(Contender(f"{caches.FEWER_STEPS}:{name}", fewer_steps=True, solver=name))
+            found.append(Contender(f"{FEWER_STEPS}:{name}", fewer_steps=True, solver=name))
     return found
 
 
@@ -152,31 +157,24 @@ def _cached_by_diffusers(model: Model, kind: Any, steps: int, count: int) -> tup
     it decides for all prompts of a batch at once."""
     from diffusers import FirstBlockCacheConfig
 
-    caches._check_class(model.pipe, kind)
+    check_class(model.pipe, kind)
     if kind == "taylorseer":
-        request: Any = SimpleNamespace(
-            run_steps=steps, preset=SimpleNamespace(handover=lambda steps: 0)
-        )
-        return _under(model, caches._taylorseer(request, count), steps)
-    low, high, best = 1e-3, 1.0, None
-    for _ in range(SEARCHES):
-        threshold = (low * high) ** 0.5
-        made = _under(model, FirstBlockCacheConfig(threshold), steps)
-        if made[1] >= count:
-            low = threshold
-            best = made if best is None or made[1] <= best[1] else best
-        else:
-            high = threshold
-        if made[1] == count:
-            break
-    if best is None:
+        return _under(model, taylorseer_config(steps, 0, count), steps)
+    made: dict[float, tuple[Tensor, float]] = {}
+
+    def computed(threshold: float) -> float:
+        made[threshold] = _under(model, FirstBlockCacheConfig(threshold), steps)
+        return made[threshold][1]
+
+    threshold = firstblock_threshold(computed, count)
+    if threshold not in made:
         raise ValueError(f"no threshold computes {count} steps")
-    return best
+    return made[threshold]
 
 
 def _under(model: Model, config: Any, steps: int) -> tuple[Tensor, float]:
     """Under a cache of diffusers; Spectrum computes every step and counts the calls."""
-    with caches._cached(model.pipe, config) as calls, SpectralCache(model.pipe, 1.0) as cache:
+    with cached(model.pipe, config) as calls, SpectralCache(model.pipe, 1.0) as cache:
         made = model.sample(steps)
     whole = sum(step.calls for report in cache.reports for step in report.steps)
     return made, calls.count * steps / whole

@@ -142,11 +142,13 @@ def summary(sheets: Sequence[Sheet], ours: str = OURS) -> Iterator[str]:
 def chart(sheet: Sheet) -> Chart:
     """PSNR against computed steps."""
     series: dict[str, list[Point]] = {}
-    for count in sheet.counts():
+    counts = sheet.counts()
+    for count in counts:
         for name, values in sheet.column(count).items():
             point = (count, statistics.fmean(values), standard_error(values))
             series.setdefault(name, []).append(point)
-    series = {name: points for name, points in series.items() if len(points) > 1}
+    if len(counts) > 1:  # schedules that were found are of one count
+        series = {name: points for name, points in series.items() if len(points) > 1}
     best = sorted(series, key=lambda n: -statistics.fmean(mean for _, mean, _ in series[n]))
     always = [name for name in _ALWAYS if name in series]
     shown = [*always, *(name for name in best if name not in always)][:PLOTTED]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +16,13 @@ from spectrum_cli.output import console, emit, emit_json, human_bytes, human_sec
 
 if TYPE_CHECKING:
     import rich.progress
+    import torch
 
-    from spectrum.compare.comparison import Case, Comparison, Outcome
+    from spectrum.compare.comparison import Case, Comparison
+    from spectrum.compare.figures import Outcome
+    from spectrum.pipeline.loading import Options
+    from spectrum.pipeline.preset import Preset
+    from spectrum.pipeline.request import Request
     from spectrum.report import Report, Step
 
 SEEDS = 2**32
@@ -66,10 +72,10 @@ def compare(
 ) -> None:
     """Set methods against the plain run: pictures, a table, a page to send to a colleague."""
     began = time.perf_counter()
-    from spectrum.errors import UsageError
     from spectrum.pipeline.loading import Options
     from spectrum.pipeline.preset import check_dtype
     from spectrum.pipeline.request import resolve
+    from spectrum_cli.noise import silence
 
     texts = _prompts(prompt, prompts, seeds)
     preset = find_model(model, quiet)
@@ -77,32 +83,18 @@ def compare(
         resolve, preset, texts[0], negative_prompt=negative_prompt, width=width, height=height,
         frames=frames, steps=steps, guidance=guidance, image=image,
     )  # fmt: skip
-    if preset.distilled:
-        raise UsageError(f"{preset.name} is made for few steps: there is nothing to compare")
-    speedup = ask().speedup if speedup is None else speedup
-    if not speedup > 1:
-        raise UsageError(f"--speedup is above 1 (1 is the plain run), not {speedup:g}")
+    speedup = _speedup(preset, ask, speedup)
     chosen = check_dtype(dtype or preset.dtype)
-    name = prompts.stem if prompts else texts[0]
-    folder = _folder(output, preset.name, name, force)
-
-    from spectrum_cli.noise import silence
-
+    folder = _folder(output, preset.name, prompts.stem if prompts else texts[0], force)
     silence(quiet)
     from spectrum.compare.comparison import Case, Comparison
     from spectrum.compare.rivals import find_rivals
-    from spectrum.pipeline.discover import pipeline_class
-    from spectrum.pipeline.generate import call_arguments
-    from spectrum.pipeline.loading import choose_device, load_pipeline
+    from spectrum.pipeline.loading import choose_device
 
     plain = ask(speedup=1.0)
     rivals = find_rivals(method or [], ask, speedup)
     place = choose_device(device)
-    call_arguments(pipeline_class(plain.pipeline, preset.path), plain)
-    loading = time.perf_counter()
-    pipe = load_pipeline(plain, place, Options(dtype=chosen, weights=weights))
-    if not quiet:
-        say(f"load: {human_seconds(time.perf_counter() - loading)}")
+    pipe = _load(plain, place, Options(dtype=chosen, weights=weights), quiet)
     cases = [Case(text, (seed + k) % SEEDS) for k, text in enumerate(texts)]
     comparison = Comparison(pipe, plain, rivals, cases, speedup, place, chosen)
     with _Display(comparison, quiet):
@@ -110,8 +102,7 @@ def compare(
     if as_json:
         emit_json(document)
     else:
-        for line in table(document):
-            emit(line)
+        emit("\n".join(table(document)))
     if not quiet:
         size = human_bytes((folder / "index.html").stat().st_size)
         say(f"wrote {folder}; open {folder / 'index.html'} ({size})", style="bold")
@@ -120,38 +111,49 @@ def compare(
 
 def table(document: dict[str, Any]) -> list[str]:
     """The figures in columns, the best method first."""
-    from spectrum.compare.page import figure
+    from spectrum.compare.figures import headings, row
 
-    lpips = any(method["lpips"] for method in document["methods"])
-    rows = [["METHOD", "COMPUTED", "DENOISING", "WHOLE", "PSNR", "WORST", "SSIM"]]
-    rows[0] += ["LPIPS"] * lpips + ["GAIN"]
-    reasons = {}
+    heads = [heading.partition(",")[0].upper() for heading in headings(document)]
+    rows, reasons = [["METHOD", *heads]], {}
     for method in document["methods"]:
-        if not method["runs"]:
+        if method["runs"]:
+            rows.append([method["name"], *row(method, document)])
+        else:
             reasons[method["name"]] = method["unavailable"]
-            continue
-        speedup, psnr = method["speedup"], method["psnr"]
-        rows.append(
-            [
-                method["name"],
-                f"{method['computed_steps']['mean']:g} of {document['steps']}",
-                f"{speedup['denoise']['mean']:.2f}×",
-                f"{speedup['whole']['mean']:.2f}×",
-                figure(psnr, ".2f"),
-                f"{psnr['worst']:.2f}",
-                figure(method["ssim"], ".4f"),
-                *([figure(method["lpips"], ".4f")] if lpips else []),
-                figure(method["gain"], "+.2f"),
-            ]
-        )
-    names = [row[0] for row in rows] + list(reasons)
+    names = [cells[0] for cells in rows] + list(reasons)
     columns = [names, *list(zip(*rows, strict=True))[1:]]
     widths = [max(map(len, column)) for column in columns]
     lines = [
-        "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+        "  ".join(cell.ljust(wide) for cell, wide in zip(cells, widths, strict=True)).rstrip()
+        for cells in rows
     ]
     return lines + [f"{name.ljust(widths[0])}  {reason}" for name, reason in reasons.items()]
+
+
+def _speedup(preset: Preset, ask: Callable[..., Request], given: float | None) -> float:
+    """The one that is given, or the preset's. Raises UsageError where there is none to compare."""
+    from spectrum.errors import UsageError
+
+    if preset.distilled:
+        raise UsageError(f"{preset.name} is made for few steps: there is nothing to compare")
+    speedup = ask().speedup if given is None else given
+    if not speedup > 1:
+        raise UsageError(f"--speedup is above 1 (1 is the plain run), not {speedup:g}")
+    return speedup
+
+
+def _load(plain: Request, device: torch.device, options: Options, quiet: bool) -> Any:
+    """The pipeline, after what its class can't take has been refused."""
+    from spectrum.pipeline.discover import pipeline_class
+    from spectrum.pipeline.generate import call_arguments
+    from spectrum.pipeline.loading import load_pipeline
+
+    call_arguments(pipeline_class(plain.pipeline, plain.preset.path), plain)
+    began = time.perf_counter()
+    pipe = load_pipeline(plain, device, options)
+    if not quiet:
+        say(f"load: {human_seconds(time.perf_counter() - began)}")
+    return pipe
 
 
 def _prompts(prompt: str | None, file: Path | None, seeds: int) -> list[str]:

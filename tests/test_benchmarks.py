@@ -17,7 +17,7 @@ from contenders import found_schedules
 from leave_one_out import candidates_of, cells_of, chosen, verdict
 from matching import matched, solver
 from placement import distance
-from tables import Sheet, open_sheet, read_sheets, sheet_table
+from tables import Sheet, chart, open_sheet, read_sheets, sheet_table
 
 from spectrum.schedulers import denoised_coefficients, noise_levels
 
@@ -110,6 +110,13 @@ def test_table_compares_with_the_best_rival():
     lines = list(sheet_table(sheet))
     assert lines[2].startswith("| `spectrum@2` | 33.0 ± 1.0 |")
     assert lines[-1] == "| *`spectrum` over the best rival* | 5.0 ± 0.0 (even) |"
+
+
+def test_chart_has_points_of_one_count_but_lines_of_several():
+    sheet = sheet_of("a", spectrum=30, found=20)
+    assert chart(sheet).series == {"spectrum": [(10, 30, 1)], "found": [(10, 20, 1)]}
+    sheet.figures["14"] = {"spectrum": [40, 42]}
+    assert chart(sheet).series == {"spectrum": [(10, 30, 1), (14, 41, 1)]}
 
 
 def test_left_out_model_has_no_say():

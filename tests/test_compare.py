@@ -4,7 +4,9 @@ import json
 import re
 import shutil
 import subprocess
+from collections import defaultdict
 from functools import partial
+from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,17 +18,16 @@ from test_media import read_mp4
 from tiny import tiny_flux, tiny_wan
 
 from spectrum.compare import metrics
+from spectrum.compare.caches import (
+    NotForThisClass,
+    check_class,
+    firstblock_threshold,
+    taylorseer_steps,
+)
 from spectrum.compare.comparison import Case, Comparison
 from spectrum.compare.metrics import PSNR_LIMIT, likeness, spread
-from spectrum.compare.rivals import (
-    DEFAULT_RIVALS,
-    NotForThisClass,
-    _check_class,
-    _taylorseer_steps,
-    find_rivals,
-    make,
-    prepared,
-)
+from spectrum.compare.page import page
+from spectrum.compare.rivals import DEFAULT_RIVALS, find_rivals, make, prepared
 from spectrum.compare.sheet import AMPLIFY, contact, difference, stacked, strip
 from spectrum.errors import UsageError
 from spectrum.pipeline.catalog import find_preset
@@ -152,6 +153,11 @@ def test_the_rivals_by_default(ask):
     assert [rival.name for rival in find_rivals(["hold"], ask, 2)] == ["hold", "fewer-steps"]
 
 
+def test_errors_name_the_argument(ask):
+    with pytest.raises(UsageError, match="give `method` diffusers-taylorseer"):
+        find_rivals(["diffusers-taylorseer:2"], ask, 1.5)
+
+
 @pytest.mark.parametrize(
     ("name", "steps"),
     [("fewer-steps", 7), ("fewer-steps:heun", 3), ("fewer-steps:unipc", 7)],
@@ -189,13 +195,26 @@ def test_caches_of_diffusers_leave_the_pipeline_as_it_was(request, ask, pipeline
 
 
 def test_taylorseers_own_rule():
-    assert _taylorseer_steps(50, 5, 3) == 3 + 10  # 0 1 2, then 4 9 ... 49
+    assert taylorseer_steps(50, 5, 3) == 3 + 10  # 0 1 2, then 4 9 ... 49
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(7, 7), (1, 2), (11, 12)])
+def test_the_threshold_computes_the_budget_or_a_bit_more(budget, expected):
+    tried = []
+
+    def computed(threshold):  # 12 steps below 0.003, then 7, then 2
+        tried.append(threshold)
+        return 12 if threshold < 0.003 else 7 if threshold < 0.3 else 2
+
+    found = firstblock_threshold(computed, budget)
+    assert len(tried) <= 6
+    assert computed(found) == expected
 
 
 def test_classes_that_caches_do_not_take():
     bare = SimpleNamespace(transformer=torch.nn.Linear(2, 2))
     with pytest.raises(NotForThisClass, match="none of diffusers' caches"):
-        _check_class(bare, "firstblock")
+        check_class(bare, "firstblock")
 
 
 # -- the command ---------------------------------------------------------------------------------
@@ -236,10 +255,10 @@ def test_images(spectrum, flux_args, tmp_path):
     refused(spectrum("show", folder / "pictures" / "1-diffusers-taylorseer.png"), "did not write")
     with Image.open(folder / "sheet.png") as sheet:
         assert sheet.size == (2 * 16 + 5 * 320 + 4 * 8, sheet.height)
-    page = (folder / "index.html").read_text()
-    assert "a &lt;b&gt;{{table}}&lt;/b&gt; dog" in page
-    assert not re.search(r"(src|href)=\"(?!data:)", page)
-    assert page.count("data:image/png;base64,") == 2 * 5
+    html = (folder / "index.html").read_text()
+    assert "a &lt;b&gt;{{table}}&lt;/b&gt; dog" in html
+    assert not re.search(r"(src|href)=\"(?!data:)", html)
+    assert html.count("data:image/png;base64,") == 2 * 5
     # The folder is kept, and replaced if that is asked for.
     again = ["compare", *flux_args, *methods("hold"), "-o", folder, "--quiet", "x"]
     refused(spectrum(*again), "exists already", "--force")
@@ -265,8 +284,8 @@ def test_a_video(spectrum, wan_args, tmp_path):
     result = json.loads((tmp_path / "film" / "result.json").read_text())
     assert (result["media"], result["frames"]) == ("video", 5)
     assert len(read_mp4(tmp_path / "film" / "pictures" / "1-hold-difference.mp4")[1]) == 5
-    page = (tmp_path / "film" / "index.html").read_text()
-    assert page.count("data:video/mp4;base64,") == 4 + 3  # plain has no difference
+    html = (tmp_path / "film" / "index.html").read_text()
+    assert html.count("data:video/mp4;base64,") == 4 + 3  # plain has no difference
     if CHROMIUM:
         dom = browse(tmp_path / "film" / "index.html", "#key=1&time=0.1", tmp_path)
         assert "<title>1 of 4 shown, 7 films ready, 0 off</title>" in dom
@@ -276,7 +295,7 @@ def test_a_rival_that_fails_is_left_out(spectrum, flux_args, tmp_path, monkeypat
     def fail(pipe, kind):
         raise NotForThisClass("it has no blocks")
 
-    monkeypatch.setattr("spectrum.compare.rivals._check_class", fail)
+    monkeypatch.setattr("spectrum.compare.rivals.check_class", fail)
     code, out, err = spectrum(
         "compare", *flux_args, *methods("diffusers-firstblock"), "-o", "x", "x"
     )
@@ -289,7 +308,7 @@ def test_nothing_is_left_of_a_comparison_that_fails(spectrum, flux_args, tmp_pat
     def full(*_):
         raise OSError(28, "No space left on device", "index.html")
 
-    monkeypatch.setattr("spectrum.compare.comparison.page", full)
+    monkeypatch.setattr("spectrum.compare.folder.page", full)
     code, out, err = spectrum("compare", *flux_args, *methods("hold"), "-o", "x", "x")
     assert (code, out) == (1, "")
     assert "No space left" in err
@@ -319,6 +338,56 @@ def test_refusals_of_compare(spectrum, flux_args, tmp_path):
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     refused(spectrum("compare", *flux_args, "-o", "mine", "--force", "x"), "not replaced")
     assert files(tmp_path) == ["empty.txt", "mine"]
+
+
+# -- the page ------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_what_looks_like_markup_as_it_is(tmp_path):
+    hostile = "</script><script>alert('x')</script> & {{ about }} {% raw %} \u2028"
+    (tmp_path / "x.png").write_bytes(b"x")
+    likely = {"psnr": 30.0, "ssim": 0.9, "lpips": 0.1}
+    run = {"file": "x.png", "difference": "x.png", "likeness": likely}
+    mean = {"mean": 2.0, "error": None, "worst": 1.0}
+    method = {
+        "name": hostile, "runs": [run], "computed_steps": mean, "cache": hostile, "psnr": mean,
+        "speedup": {"denoise": mean, "whole": mean}, "ssim": mean, "lpips": mean, "gain": None,
+    }  # fmt: skip
+    left_out = {"name": hostile, "unavailable": hostile, "runs": [], "cache": None, "lpips": None}
+    texts = ["model", "pipeline", "scheduler", "negative_prompt", "machine", "device", "dtype"]
+    html = page(
+        dict.fromkeys(texts, hostile) | {
+            "cases": [{"prompt": hostile, "seed": 1}], "methods": [method, left_out],
+            "plain": {"runs": [run]}, "media": "image", "width": 2, "height": 1, "frames": 1,
+            "fps": None, "steps": 8, "speedup": 2.0, "guidance": None, "difference_times": 8,
+            "threads": 1, "versions": {hostile: "1"},
+        },
+        tmp_path,
+    )  # fmt: skip
+    assert html.startswith("<!DOCTYPE html>")
+    assert html.count("<script>") == 1
+    about = json.loads(re.search("^const about = (.*);$", html, re.M)[1])
+    assert about["names"] == ["plain", hostile]
+    shown = Text()
+    shown.feed(html)
+    assert hostile in "".join(shown.parts["h2"])
+    assert "".join(shown.parts["td"]).count(hostile) == 3
+    assert "".join(shown.parts["dd"]).count(hostile) == 9
+    assert "".join(shown.parts["title"]).startswith(hostile)
+
+
+class Text(HTMLParser):
+    """All text, by the element that it stands in."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts, self.tag = defaultdict(list), ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tag = tag
+
+    def handle_data(self, data):
+        self.parts[self.tag].append(data)
 
 
 # -- the page in a browser -----------------------------------------------------------------------

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -15,28 +12,20 @@ from typing import Any, Protocol
 import torch
 
 from spectrum import __version__
-from spectrum.compare.metrics import Likeness, likeness, spread
-from spectrum.compare.page import page
-from spectrum.compare.rivals import FEWER_STEPS, NotForThisClass, Rival, check, make, prepared
-from spectrum.compare.sheet import AMPLIFY, contact, difference, stacked, strip
+from spectrum.compare.figures import PLAIN, Outcome, Outcomes, methods
+from spectrum.compare.folder import Folder, files, replacing
+from spectrum.compare.metrics import likeness
+from spectrum.compare.rivals import Rival, check, make, prepared, why_left_out
+from spectrum.compare.sheet import AMPLIFY
 from spectrum.errors import SpectrumError
 from spectrum.pipeline.generate import Generation, generate, metadata
-from spectrum.pipeline.media import Frames, write_mp4, write_png
 from spectrum.pipeline.request import Request
 from spectrum.report import Report, Step
 
 # Of result.json. Raised when a key changes its meaning.
 SCHEMA = 1
 
-PLAIN = "plain"
-
-# What is in the folder.
-PICTURES = "pictures"
-SHEET, STRIP, FILM = "sheet.png", "strip.png", "side-by-side.mp4"
-RESULT, PAGE = "result.json", "index.html"
-
-# Cases in side-by-side.mp4, the first ones: more would take much memory and little be seen.
-_FILMED = 4
+_PACKAGES = ("spectrum-diffusion", "torch", "diffusers", "transformers", "torchmetrics")
 
 
 @dataclass(frozen=True)
@@ -45,24 +34,6 @@ class Case:
 
     prompt: str
     seed: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One run of one rival. `file` and `difference` are paths in the output folder."""
-
-    computed: float  # steps, a mean over guidance branches
-    encode_seconds: float
-    denoise_seconds: float
-    decode_seconds: float
-    file: str
-    difference: str | None  # None, as the likeness is, for the plain run itself
-    likeness: Likeness | None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def seconds(self) -> float:
-        return self.encode_seconds + self.denoise_seconds + self.decode_seconds
 
 
 class Watcher(Protocol):
@@ -88,9 +59,9 @@ class _Nobody:
 
 @dataclass
 class Comparison:
-    """All runs and their files. Memory holds the frames of one case, and small ones of the others.
+    """All runs. `plain` is the request of the plain ones, but for the prompt, which is each case's.
 
-    `plain` is the request of the plain runs, but for the prompt, which is each case's.
+    Memory holds the frames of one case at a time.
     """
 
     pipe: Any
@@ -101,15 +72,13 @@ class Comparison:
     device: torch.device
     dtype: str
     watcher: Watcher = field(default_factory=_Nobody)
-    outcomes: list[dict[str, Outcome]] = field(default_factory=list)  # of each case, by name
+    outcomes: list[Outcomes] = field(default_factory=list)  # of each case
     _shape: tuple[int, ...] = ()  # F, H, W
-    _sheets: list[Frames] = field(default_factory=list)
-    _strips: list[Frames] = field(default_factory=list)
-    _films: list[Frames] = field(default_factory=list)
 
     @property
-    def is_video(self) -> bool:
-        return self.plain.fps is not None and self.plain.frames > 1
+    def fps(self) -> int | None:
+        """None for pictures."""
+        return self.plain.fps if self.plain.frames > 1 else None
 
     @property
     def runs(self) -> int:
@@ -119,37 +88,25 @@ class Comparison:
     @property
     def budget(self) -> int:
         """Steps of those that compute as many as the methods do: the most that one computed."""
-        methods = [rival.name for rival in self.rivals if rival.kind == "method"]
-        computed = [int(self.outcomes[0][name].computed) for name in methods
-                    if name in self.outcomes[0]]  # fmt: skip
+        done = self.outcomes[0]
+        names = [rival.name for rival in self.rivals if rival.kind == "method"]
+        computed = [int(done[name].computed) for name in names if name in done]
         return max(computed, default=max(1, int(self.plain.steps / self.speedup + 1e-9)))
 
-    def write(self, folder: Path) -> dict[str, Any]:
+    def write(self, path: Path) -> dict[str, Any]:
         """Run, and write the folder whole or not at all; one that is there is replaced.
 
         Returns what is in its result.json. A rival that fails is left out, with the reason;
         raises SpectrumError where a plain run or every rival fails.
         """
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         check(self.pipe, self.rivals)
-        try:
-            (partial / PICTURES).mkdir(parents=True)
+        with replacing(path, self.fps) as folder:
             self._warm_up()
             for case in self.cases:
-                self._run(case, partial)
+                self._run(case, folder)
             document = self.document()
-            self._write_overviews(partial, document)
-            text = json.dumps(document, ensure_ascii=False, indent=1)
-            (partial / RESULT).write_text(text + "\n", encoding="utf-8")
-            (partial / PAGE).write_text(page(document, partial), encoding="utf-8")
-            if folder.exists():
-                shutil.rmtree(folder)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            folder.finish(document)
         return document
-
-    # -- runs ------------------------------------------------------------------------------------
 
     def _warm_up(self) -> None:
         """The plain run comes first, and would pay for what a process does once."""
@@ -157,75 +114,68 @@ class Comparison:
         short = replace(self.plain, prompt=case.prompt, steps=min(2, self.plain.steps))
         generate(self.pipe, short, case.seed)
 
-    def _run(self, case: Case, folder: Path) -> None:
-        """All rivals at one case."""
+    def _run(self, case: Case, folder: Folder) -> None:
+        """The plain run and all rivals at one case."""
         self.outcomes.append({})
-        plain = Rival(PLAIN, "method", self.plain)
         self.watcher.begin(case, PLAIN)
-        reference, outcome = self._make(plain, case, folder, None)
-        self.watcher.end(case, PLAIN, outcome)
+        reference = self._make(Rival(PLAIN, "method", self.plain), case, folder, None)
+        self.watcher.end(case, PLAIN, self.outcomes[-1][PLAIN])
         self._shape = reference.frames.shape[:3]
-        frames = {PLAIN: reference.frames}
+        films = {PLAIN: reference.frames}
         for place, rival in enumerate(self.rivals):
-            if rival.request is None:
-                continue
-            self.watcher.begin(case, rival.name)
-            try:
-                if len(self.outcomes) == 1:
-                    rival = self.rivals[place] = prepared(
-                        self.pipe, rival, case.prompt, case.seed, self.budget, self.watcher.step
-                    )
-                film, outcome = self._make(rival, case, folder, reference)
-            except Exception as error:
-                reason = _reason(rival, error)
-                self._lose(place, reason)
-                self.watcher.end(case, rival.name, reason)
-            else:
-                frames[rival.name] = film.frames
-                self.watcher.end(case, rival.name, outcome)
-        if len(frames) == 1:
+            if rival.request is not None:
+                made = self._try(place, case, folder, reference)
+                if made is not None:
+                    films[rival.name] = made.frames
+        if len(films) == 1:
             reasons = "; ".join(f"{rival.name}: {rival.reason}" for rival in self.rivals)
             raise SpectrumError(f"there is nothing to compare: {reasons}")
-        self._add_to_overviews(case, frames)
+        captioned = [(self._caption(name), film) for name, film in films.items()]
+        folder.add_overview(f"{case.prompt}   (seed {case.seed})", captioned)
+
+    def _try(
+        self, place: int, case: Case, folder: Folder, reference: Generation
+    ) -> Generation | None:
+        """One rival's run; None where it fails so that it is left out."""
+        rival = self.rivals[place]
+        self.watcher.begin(case, rival.name)
+        try:
+            if len(self.outcomes) == 1:
+                rival = self.rivals[place] = prepared(
+                    self.pipe, rival, case.prompt, case.seed, self.budget, self.watcher.step
+                )
+            made = self._make(rival, case, folder, reference)
+        except Exception as error:
+            reason = why_left_out(rival, error)
+            self._leave_out(place, reason)
+            self.watcher.end(case, rival.name, reason)
+            return None
+        self.watcher.end(case, rival.name, self.outcomes[-1][rival.name])
+        return made
 
     def _make(
-        self, rival: Rival, case: Case, folder: Path, reference: Generation | None
-    ) -> tuple[Generation, Outcome]:
+        self, rival: Rival, case: Case, folder: Folder, reference: Generation | None
+    ) -> Generation:
         """One run, written, and measured against the reference if there is one."""
         made, computed = make(self.pipe, rival, case.prompt, case.seed, self.watcher.step)
-        file = self._file(rival.name)
-        self._write(folder / file, made.frames, self._metadata(rival, case, made))
+        number = len(self.outcomes)
+        file = folder.add(number, rival.name, made.frames, self._metadata(rival, case, made))
         near, apart = None, None
         if reference is not None:
             near = likeness(made.pixels, reference.pixels)
-            apart = self._file(f"{rival.name}-difference")
-            about = {"generator": f"spectrum {__version__}", "difference_times": AMPLIFY}
-            self._write(folder / apart, difference(made.frames, reference.frames), about)
-        outcome = Outcome(
+            apart = folder.add_difference(number, rival.name, made.frames, reference.frames)
+        self.outcomes[-1][rival.name] = Outcome(
             computed, made.encode_seconds, made.denoise_seconds, made.decode_seconds,
             file, apart, near, tuple(made.report.notes),
         )  # fmt: skip
-        self.outcomes[-1][rival.name] = outcome
-        return made, outcome
+        return made
 
-    def _lose(self, place: int, reason: str) -> None:
-        """Leave a rival out, of the cases before as well: means over fewer would not compare."""
+    def _leave_out(self, place: int, reason: str) -> None:
+        """Of the cases before as well: means over fewer would not compare."""
         rival = self.rivals[place]
         self.rivals[place] = replace(rival, request=None, reason=reason)
         for outcomes in self.outcomes:
             outcomes.pop(rival.name, None)
-
-    def _file(self, name: str) -> str:
-        """Windows takes no colon in a name."""
-        ending = "mp4" if self.is_video else "png"
-        return f"{PICTURES}/{len(self.outcomes)}-{name.replace(':', '-')}.{ending}"
-
-    def _write(self, path: Path, frames: Frames, document: dict[str, Any]) -> None:
-        if self.is_video:
-            assert self.plain.fps is not None
-            write_mp4(path, frames, self.plain.fps, document)
-        else:
-            write_png(path, frames[0], document)
 
     def _metadata(self, rival: Rival, case: Case, made: Generation) -> dict[str, Any]:
         """All it takes to make the file again; no command of ours does with diffusers' caches."""
@@ -236,103 +186,47 @@ class Comparison:
         cache = repr(rival.config)
         return {"generator": f"spectrum {__version__}", **asdict(case), "diffusers_cache": cache}
 
-    # -- pictures of all of it -------------------------------------------------------------------
-
-    def _add_to_overviews(self, case: Case, frames: dict[str, Frames]) -> None:
-        title = f"{case.prompt}   (seed {case.seed})"
-        reference = frames[PLAIN]
-        captions = {name: _caption(name, self.outcomes[-1][name]) for name in frames}
-        middle = len(reference) // 2
-        pairs = []
-        for name, film in frames.items():
-            pair = [film[middle : middle + 1], difference(film, reference)[middle : middle + 1]]
-            pairs.append((captions[name], pair))
-        self._sheets.append(contact(title, pairs))
-        films = [(captions[name], film) for name, film in frames.items()]
-        if self.is_video:
-            self._strips.append(strip(title, films))
-        if self.is_video and len(self._films) < _FILMED:
-            self._films.append(contact(title, [(caption, [film]) for caption, film in films]))
-
-    def _write_overviews(self, folder: Path, document: dict[str, Any]) -> None:
-        about = {"generator": document["generator"], "comparison_of": document["model"]}
-        write_png(folder / SHEET, stacked(self._sheets)[0], about)
-        if self.is_video:
-            assert self.plain.fps is not None
-            write_png(folder / STRIP, stacked(self._strips)[0], about)
-            write_mp4(folder / FILM, stacked(self._films), self.plain.fps, about)
-
-    # -- figures ---------------------------------------------------------------------------------
+    def _caption(self, name: str) -> str:
+        near = self.outcomes[-1][name].likeness
+        return f"{name}   {near.psnr:.1f} dB" if near else name
 
     def document(self) -> dict[str, Any]:
         """All figures, the best method first. PSNR and gain are in dB, times in seconds."""
-        request = self.plain
-        frames, height, width = self._shape
-        packages = ("spectrum-diffusion", "torch", "diffusers", "transformers", "torchmetrics")
-        methods = [self._method(rival) for rival in self.rivals]
-        methods.sort(key=lambda m: -m["psnr"]["mean"] if m["psnr"] else float("inf"))
+        plain, (frames, height, width) = self.plain, self._shape
         return {
             "schema": SCHEMA,
             "generator": f"spectrum {__version__}",
-            "model": request.preset.name,
-            "pipeline": request.pipeline,
+            "model": plain.preset.name,
+            "pipeline": plain.pipeline,
             "scheduler": type(self.pipe.scheduler).__name__,
-            "media": "video" if self.is_video else "image",
+            "media": "image" if self.fps is None else "video",
             "cases": [asdict(case) for case in self.cases],
-            "negative_prompt": request.negative_prompt,
+            "negative_prompt": plain.negative_prompt,
             "width": width,
             "height": height,
             "frames": frames,
-            "fps": request.fps if self.is_video else None,
-            "steps": request.steps,
-            "guidance": request.guidance,
+            "fps": self.fps,
+            "steps": plain.steps,
+            "guidance": plain.guidance,
             "speedup": self.speedup,
-            "plain": {"runs": [_run(outcomes[PLAIN]) for outcomes in self.outcomes]},
-            "methods": methods,
+            "plain": {"runs": [outcomes[PLAIN].document() for outcomes in self.outcomes]},
+            "methods": methods(self.rivals, self.outcomes),
             "difference_times": AMPLIFY,
-            "files": [SHEET, *([STRIP, FILM] if self.is_video else []), RESULT, PAGE],
+            "files": files(self.fps is not None),
+            **self._conditions(),
+        }
+
+    def _conditions(self) -> dict[str, Any]:
+        return {
             "device": str(self.device),
             "machine": machine(self.device),
             "threads": torch.get_num_threads(),
             "dtype": self.dtype,
             "versions": {
                 "python": platform.python_version(),
-                **{package: version(package) for package in packages},
+                **{package: version(package) for package in _PACKAGES},
             },
         }
-
-    def _method(self, rival: Rival) -> dict[str, Any]:
-        """One rival's figures over all cases; all None where it could not be had."""
-        mine = [outcomes[rival.name] for outcomes in self.outcomes if rival.name in outcomes]
-        plain = [outcomes[PLAIN] for outcomes in self.outcomes]
-        near = _likenesses(self.outcomes, rival.name)
-        fewer = _likenesses(self.outcomes, FEWER_STEPS)
-        found: dict[str, Any] = {
-            "name": rival.name,
-            "unavailable": rival.reason,
-            "cache": repr(rival.config) if rival.config is not None else None,
-            "steps": rival.request.steps if rival.request else None,
-            "computed_steps": None, "speedup": None, "psnr": None, "ssim": None, "lpips": None,
-            "gain": None, "runs": [],
-        }  # fmt: skip
-        if not mine:
-            return found
-        psnr, ssim = [one.psnr for one in near], [one.ssim for one in near]
-        lpips = [one.lpips for one in near if one.lpips is not None]
-        denoise = [a.denoise_seconds / b.denoise_seconds for a, b in zip(plain, mine, strict=True)]
-        whole = [a.seconds / b.seconds for a, b in zip(plain, mine, strict=True)]
-        found["computed_steps"] = asdict(spread([one.computed for one in mine]))
-        found["speedup"] = {"denoise": asdict(spread(denoise)), "whole": asdict(spread(whole))}
-        found["psnr"] = {**asdict(spread(psnr)), "worst": min(psnr)}
-        found["ssim"] = {**asdict(spread(ssim)), "worst": min(ssim)}
-        if lpips:
-            found["lpips"] = {**asdict(spread(lpips)), "worst": max(lpips)}
-        if fewer and rival.name != FEWER_STEPS:
-            found["gain"] = asdict(
-                spread([a.psnr - b.psnr for a, b in zip(near, fewer, strict=True)])
-            )
-        found["runs"] = [_run(one) for one in mine]
-        return found
 
 
 def machine(device: torch.device) -> str:
@@ -345,42 +239,3 @@ def machine(device: torch.device) -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _likenesses(outcomes: Sequence[dict[str, Outcome]], name: str) -> list[Likeness]:
-    """Of one rival at all cases; empty where it is left out."""
-    mine = [one[name].likeness for one in outcomes if name in one]
-    return [near for near in mine if near is not None]
-
-
-def _run(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "file": outcome.file,
-        "difference": outcome.difference,
-        "computed_steps": outcome.computed,
-        "seconds": {
-            "encode": outcome.encode_seconds,
-            "denoise": outcome.denoise_seconds,
-            "decode": outcome.decode_seconds,
-        },
-        "likeness": asdict(outcome.likeness) if outcome.likeness else None,
-        "notes": list(outcome.notes),
-    }
-
-
-def _caption(name: str, outcome: Outcome) -> str:
-    near = outcome.likeness
-    return f"{name}   {near.psnr:.1f} dB" if near else name
-
-
-def _reason(rival: Rival, error: Exception) -> str:
-    """Why a rival is left out. Raises the error where it is none that leaves a rival out."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    cached = rival.kind in ("taylorseer", "firstblock")
-    if cached and isinstance(error, (NotForThisClass, ValueError)):
-        return f"not for this class: {reason}"
-    if isinstance(error, SpectrumError):
-        return reason
-    if cached or (rival.request is not None and rival.request.scheduler):  # code of others
-        return f"failed: {type(error).__name__}: {reason}"
-    raise error

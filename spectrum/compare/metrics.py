@@ -55,7 +55,9 @@ def likeness(frames: Pixels, reference: Pixels) -> Likeness:
     )
 
     if frames.shape != reference.shape:
-        raise UsageError(f"frames of {frames.shape} can't be compared to {reference.shape}")
+        raise UsageError(
+            f"`frames` of {frames.shape} can't be compared to `reference` of {reference.shape}"
+        )
     psnr, ssim, lpips = [], [], []
     network = _lpips() if has_lpips() and min(frames.shape[1:3]) >= _LPIPS_PIXELS else None
     for start in range(0, len(frames), _BATCH):
