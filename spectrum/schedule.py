@@ -21,6 +21,8 @@ LONG = 120  # steps; the planning of longer runs is simplified
 
 
 class Schedule(Protocol):
+    """What chooses the computed steps of a run."""
+
     def computed_steps(self, timeline: Timeline) -> list[int]:
         """The computed steps of a run, ascending, 0 among them."""
 

@@ -1,0 +1,144 @@
+"""The library as others use it: its names, what importing it costs, its structure, and threads."""
+
+import ast
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from test_engine import CALLS, sample
+
+import spectrum
+from spectrum import SpectralCache
+from spectrum.tap import Tap
+
+CORE = Path(spectrum.__file__).parent
+WITHOUT_TORCH = (
+    "errors",
+    "report",
+    "timeline",
+    "gaussian",
+    "forecast",
+    "schedule",
+    "plan",
+    "methods",
+)
+
+
+def test_the_mathematics_is_imported_without_torch():
+    names = ", ".join(f"spectrum.{name}" for name in WITHOUT_TORCH)
+    code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_the_interface_is_what_is_exported():
+    for name in spectrum.__all__:
+        found = getattr(spectrum, name)
+        assert name in ("METHODS", "__version__") or found.__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = spectrum.nothing
+
+
+def imports(path):
+    """Modules of ours that a file imports, anywhere in it but for type checking alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = [
+        node for test in ast.walk(tree)
+        if isinstance(test, ast.If) and "TYPE_CHECKING" in ast.unparse(test.test)
+        for node in ast.walk(test)
+    ]  # fmt: skip
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node not in typing_only:
+            package, _, _ = node.module.partition(".")
+            if package in ("spectrum", "spectrum_cli"):
+                yield node.module
+                yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def test_imports_go_one_way():
+    """Commands, comparing and tuning, pipelines, the method; and nowhere a circle."""
+    files = {}
+    for folder in (CORE, CORE.parent / "spectrum_cli"):
+        for path in folder.rglob("*.py"):
+            module = ".".join(path.relative_to(CORE.parent).with_suffix("").parts)
+            files[module.removesuffix(".__init__")] = path
+    arrows = {
+        module: {to for to in imports(path) if to in files and to not in ("spectrum", module)}
+        for module, path in files.items()
+    }
+
+    def floor(module):
+        package = module.split(".")[:2]
+        if package[0] == "spectrum_cli":
+            return 3
+        return {"compare": 2, "tune": 2, "pipeline": 1}.get(package[-1], 0)
+
+    upwards = [
+        (module, to)
+        for module, found in arrows.items()
+        for to in found
+        if floor(to) > floor(module)
+    ]
+    assert not upwards
+    done, under_way = set(), []
+
+    def visit(module):
+        if module in done:
+            return
+        assert module not in under_way, under_way
+        under_way.append(module)
+        for to in arrows[module]:
+            visit(to)
+        done.add(under_way.pop())
+
+    for module in arrows:
+        visit(module)
+    assert len(done) > 40
+
+
+def test_two_pipelines_in_two_threads_give_what_they_give_alone(flux, wan):
+    pairs = {"flux": flux, "wan": wan}
+
+    def run(name, out):
+        with SpectralCache(pairs[name], 3) as cache:
+            latents = sample(pairs[name], CALLS[name])
+        with SpectralCache(pairs[name], 2, method="published") as feature:
+            more = sample(pairs[name], CALLS[name])
+        out[name] = latents, more, cache.report.computed_steps, feature.report.computed_steps
+
+    alone, together = {}, {}
+    for name in pairs:
+        run(name, alone)
+    for _ in range(3):
+        threads = [threading.Thread(target=run, args=(name, together)) for name in pairs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for name in pairs:
+            assert torch.equal(together[name][0], alone[name][0])
+            assert torch.equal(together[name][1], alone[name][1])
+            assert together[name][2:] == alone[name][2:]
+        together.clear()
+
+
+def test_a_half_made_enable_is_undone(flux, monkeypatch):
+    plain = sample(flux, CALLS["flux"])
+    kinds = type(flux.transformer), type(flux.scheduler)
+
+    def fail(_tap):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tap, "_listen_to_total", fail)
+        cache = SpectralCache(flux, 3)
+        with pytest.raises(KeyboardInterrupt):
+            cache.enable()
+    assert not cache.enabled
+    assert (type(flux.transformer), type(flux.scheduler)) == kinds
+    assert torch.equal(sample(flux, CALLS["flux"]), plain)
+    with cache:  # and it can be enabled after all
+        sample(flux, CALLS["flux"])
+    assert cache.report.finished
