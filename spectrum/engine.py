@@ -48,6 +48,18 @@ class _Run:
         """Whether a step is computed by plan (as is one that the plan does not know)."""
         return step in self.plan.computed_steps or step == self.next or step >= self.plan.num_steps
 
+    def adapt(self, error: float | None) -> None:
+        """Choose the next computed step by the error at this one, if the schedule does that.
+
+        Of a batch, which shares its steps, it is the largest error: the one thing here in which a
+        sample depends on its neighbours.
+        """
+        computed = [*self.report.computed_steps, self.now.index]
+        self.next = self.plan.next_step(computed, error)
+        if self.next is not None:
+            planned = {*self.report.planned_steps, self.now.index, self.next}
+            self.report.planned_steps = sorted(s for s in planned if s < self.plan.num_steps)
+
 
 class SpectralCache:
     """Forecast most steps of a diffusers pipeline instead of computing them (arXiv 2603.01623).
@@ -189,7 +201,7 @@ class SpectralCache:
         errors = [float(error) for error in now.errors]
         error = max(errors) if errors else None
         if now.computed:
-            self._adapt(run, error)
+            run.adapt(error)
         step = Step(now.index, now.computed, seconds, error, now.note, now.trend, now.calls)
         report.steps.append(step)
         if self._on_step:
@@ -240,18 +252,6 @@ class SpectralCache:
                 " forecast foresees: at most every other step is forecast, and the result is"
                 " another one than without Spectrum"
             )
-
-    def _adapt(self, run: _Run, error: float | None) -> None:
-        """Choose the next computed step by the error at this one, if the schedule does that.
-
-        Of a batch, which shares its steps, it is the largest error: the one thing here in which a
-        sample depends on its neighbours.
-        """
-        computed = [*run.report.computed_steps, run.now.index]
-        run.next = run.plan.next_step(computed, error)
-        if run.next is not None:
-            planned = {*run.report.planned_steps, run.now.index, run.next}
-            run.report.planned_steps = sorted(s for s in planned if s < run.plan.num_steps)
 
     def _measure(self, run: _Run) -> None:
         if run.now.computed:
