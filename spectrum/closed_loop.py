@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from inspect import BoundArguments
 from typing import Any
 
-import numpy as np
 import torch
 
 from spectrum.denoiser import tensors_of
+from spectrum.forecast import Forecaster, Hold
 from spectrum.gaussian import Loop
 from spectrum.plan import Plan
 from spectrum.schedulers import Coefficients
@@ -76,25 +76,19 @@ class ClosedLoop(Trajectory):
 
     def forecast(
         self, scheduler: Any, step: int, call: BoundArguments, coefficients: Coefficients
-    ) -> bool:
-        if not super().forecast(scheduler, step, call, coefficients):
-            return False
+    ) -> None:
+        super().forecast(scheduler, step, call, coefficients)
         if self._corrects:
             self._calls.append(_Taken.of(call, coefficients))
-        return True
 
-    def next_sample(self, step: int) -> torch.Tensor:
-        """Each sample's by what it is trusted to: the usual trend, the smoother one, or none."""
-        assert self.history is not None
-        known, timeline = self.history.steps, self.plan.timeline
-        held = np.eye(len(known))[-1].tolist()
-        usual = self._gaussian.weights(known, step, timeline).tolist()
-        smoother = usual
+    def rows(self, step: int) -> list[list[float]]:
+        """By what each sample is trusted to: the usual trend, the smoother one, or none."""
+        held = self.weights(Hold(), step)
+        usual = smoother = self.weights(self._gaussian, step)
         if any(self._goes_smoothly):
-            smoother = self._gaussian.smoother.weights(known, step, timeline).tolist()
+            smoother = self.weights(self._gaussian.smoother, step)
         pairs = zip(self.trusted, self._goes_smoothly, strict=True)
-        rows = [(smoother if smooth else usual) if trust else held for trust, smooth in pairs]
-        return self.history.forecast_each(rows)
+        return [(smoother if smooth else usual) if trust else held for trust, smooth in pairs]
 
     def release(self) -> None:
         super().release()
@@ -116,10 +110,10 @@ class ClosedLoop(Trajectory):
         """How well the last gap was forecast, and whether the next forecasts trust the trend."""
         if self.history is None:
             return Checked()
-        usual = smoother = self.weighted(self._gaussian, step)
+        usual = smoother = self._forecast(self._gaussian, step)
         compares = self._loop.adapts and len(self.history.steps) > 2
         if compares:
-            smoother = self.weighted(self._gaussian.smoother, step)
+            smoother = self._forecast(self._gaussian.smoother, step)
         trend = chosen(self._goes_smoothly, smoother, usual)
         checked = self.check(denoised, trend, self.trusted)
         if compares:
@@ -128,6 +122,11 @@ class ClosedLoop(Trajectory):
         if checked.trends is not None:
             self.trusted = [share > self._loop.trust for share in checked.trends]
         return checked
+
+    def _forecast(self, forecaster: Forecaster, step: int) -> torch.Tensor:
+        """x₀ at `step` by one forecaster for all samples.  # [B, ...]"""
+        assert self.history is not None
+        return self.history.forecast_each([self.weights(forecaster, step)] * len(self.trusted))
 
     def _corrected(self, checked: Checked) -> list[bool]:
         """Of each sample, whether its way since the last computed step is to be taken again; the

@@ -14,7 +14,6 @@ import torch
 
 from spectrum.closed_loop import ClosedLoop
 from spectrum.denoiser import tensors_of
-from spectrum.errors import SpectrumError
 from spectrum.feature import NOT_FINITE, NOTHING_STORED, Branch, branch_of
 from spectrum.forecast import Forecaster
 from spectrum.gaussian import Loop
@@ -96,10 +95,8 @@ class DenoisedTarget:
                 now.errors.append(torch.tensor(checked.errors).max())
             if checked.trends is not None and now.trend is None:
                 now.trend = float(torch.tensor(checked.trends, dtype=torch.float64).min())
-        elif not trajectory.forecast(scheduler, now.index, call, coefficients):
-            raise SpectrumError(
-                f"the forecast for step {now.index} is not finite; try `method` hold or `speedup` 1"
-            )
+        else:
+            trajectory.forecast(scheduler, now.index, call, coefficients)
 
     def forget(self) -> None:
         self._outputs.clear()

@@ -23,7 +23,7 @@ from spectrum.feature import FeatureTarget, anatomy_of
 from spectrum.forecast import Forecaster
 from spectrum.methods import DEFAULT_METHOD, Method, Target, get_method
 from spectrum.plan import NOISY_SPEEDUP, Plan
-from spectrum.report import Report, Step
+from spectrum.report import Interval, Report, Step
 from spectrum.schedule import Schedule
 from spectrum.schedulers import asks_for_noise, read_timeline
 from spectrum.tap import Tap
@@ -195,14 +195,14 @@ class SpectralCache:
         run.target.step(run.now, scheduler, call, taken)
         self._measure(run)
 
-    def end_step(self, seconds: float) -> None:
+    def end_step(self, took: float | Interval) -> None:
         run = self._running
         now, report = run.now, run.report
         errors = [float(error) for error in now.errors]
         error = max(errors) if errors else None
         if now.computed:
             run.adapt(error)
-        step = Step(now.index, now.computed, seconds, error, now.note, now.trend, now.calls)
+        step = Step(now.index, now.computed, took, error, now.note, now.trend, now.calls)
         report.steps.append(step)
         if self._on_step:
             self._on_step(report, step)

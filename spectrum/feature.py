@@ -94,16 +94,15 @@ class FeatureTarget:
         if histories is None:
             now.note = NOTHING_STORED
             return None
-        forecasts = [self._forecast(now, history) for history in histories]
-        for forecast, history in zip(forecasts, histories, strict=True):
-            if not torch.isfinite(forecast.to(history.dtype)).all():  # float16 overflows early
-                now.note = NOT_FINITE
-                return None
-        return forecasts
+        weights = [self._weights(now, history) for history in histories]
+        if not all(h.fits(w) for h, w in zip(histories, weights, strict=True)):
+            now.note = NOT_FINITE  # float16 overflows early
+            return None
+        return [h.forecast(w) for h, w in zip(histories, weights, strict=True)]
 
-    def _forecast(self, now: Current, history: FeatureHistory) -> torch.Tensor:
-        weights = self._forecaster.weights(history.steps, now.index, self.plan.timeline)
-        return history.forecast(weights.tolist())
+    def _weights(self, now: Current, history: FeatureHistory) -> list[float]:
+        found = self._forecaster.weights(history.steps, now.index, self.plan.timeline)
+        return list(found.tolist())
 
     def _record(
         self, now: Current, branch: Branch, denoiser: nn.Module, features: list[torch.Tensor]
@@ -112,7 +111,7 @@ class FeatureTarget:
         histories = self._branches.get(branch)
         if histories is not None and now.computed_before >= 2:
             for history, feature in zip(histories, features, strict=True):
-                miss = self._forecast(now, history).sub_(feature)
+                miss = history.forecast(self._weights(now, history)).sub_(feature)
                 size = torch.linalg.vector_norm(feature, dtype=torch.float32)
                 now.errors.append(torch.linalg.vector_norm(miss) / size)
         if now.index > self.plan.last_forecast(now.index):

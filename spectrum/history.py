@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf, isnan
 
 import torch
+
+from spectrum.errors import SpectrumError
 
 
 class FeatureHistory:
@@ -20,6 +23,7 @@ class FeatureHistory:
         self.dtype = dtype
         self.steps: list[int] = []  # oldest first
         self._features: list[torch.Tensor] = []  # of each of them
+        self._peaks: list[float] = []  # of each the largest magnitude
 
     @property
     def nbytes(self) -> int:
@@ -31,14 +35,27 @@ class FeatureHistory:
         return self._features[-1]
 
     def append(self, step: int, feature: torch.Tensor) -> None:
-        """Store a copy of the feature of a computed step.  # any shape, the same each time"""
+        """Store a copy of the feature of a computed step, of any shape, the same each time. Raises
+        SpectrumError for one with values that are no numbers."""
         if len(self.steps) == self.capacity:
             self.steps.pop(0)
+            self._peaks.pop(0)
             kept = self._features.pop(0)
         else:
             kept = torch.empty(feature.shape, dtype=self.dtype, device=feature.device)
         self._features.append(kept.copy_(feature.detach()))
+        self._peaks.append(float(torch.linalg.vector_norm(kept, inf)))
         self.steps.append(step)
+        if isnan(self._peaks[-1]):
+            raise SpectrumError(
+                f"the model put out values at step {step} that are no numbers; try another `dtype`"
+            )
+
+    def fits(self, weights: Sequence[float]) -> bool:
+        """Whether the forecast with these weights is sure to be finite in `dtype`, told by
+        magnitudes that were read when the features were stored: no forecast is waited for."""
+        largest = sum(abs(w) * peak for w, peak in zip(weights, self._peaks, strict=True) if w)
+        return largest <= torch.finfo(self.dtype).max  # False for NaN
 
     def forecast(self, weights: Sequence[float]) -> torch.Tensor:
         """Σ_k weights[k] · feature[k], accumulated in float32 and returned in it.

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Interval(Protocol):
+    """A time that a device takes, known when the device has got so far."""
+
+    @property
+    def seconds(self) -> float:
+        """Waits for the device."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +28,16 @@ class Step:
 
     index: int
     computed: bool
-    seconds: float
+    took: float | Interval
     error: float | None = None
     note: str | None = None
     trend: float | None = None
     calls: int = 0  # of denoisers: guidance branches, times the stages of the solver
+
+    @property
+    def seconds(self) -> float:
+        """On the device, from the first call of a denoiser to the end of the scheduler's step."""
+        return self.took if isinstance(self.took, float) else self.took.seconds
 
 
 @dataclass

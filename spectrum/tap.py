@@ -22,6 +22,7 @@ from torch import nn
 
 from spectrum.denoiser import first_tensor
 from spectrum.errors import UsageError
+from spectrum.report import Interval
 from spectrum.schedulers import stages_per_step
 from spectrum.target import Call
 
@@ -43,7 +44,7 @@ class Listener(Protocol):
     def stage(self, scheduler: Any, call: BoundArguments, taken: int) -> None:
         """`scheduler.step` is about to be called, the run's calls of it so far being `taken`."""
 
-    def end_step(self, seconds: float) -> None:
+    def end_step(self, took: float | Interval) -> None:
         """A step has ended, with the last of its stages."""
 
     def stepped(self, scheduler: Any) -> None:
@@ -60,8 +61,7 @@ class Tap:
         self._num_steps: int | None = None  # of the run under way; None between runs
         self._step, self._stages = -1, 0
         self._under_way = False
-        self._began = 0.0
-        self._device: torch.device | None = None
+        self._watch: _Watch = _HostWatch()
 
     @property
     def is_in(self) -> bool:
@@ -164,7 +164,6 @@ class Tap:
         latents = first_tensor(call.args, call.kwargs)
         if latents is None:
             raise UsageError(f"{type(call.denoiser).__name__} was called without any latents")
-        self._device = latents.device
         if self._num_steps is None:
             self._step, self._stages, self._under_way = -1, 0, False
             num_steps = self._count_steps()
@@ -172,7 +171,7 @@ class Tap:
             self._num_steps = num_steps
         if not self._under_way:
             self._step += 1
-            self._under_way, self._began = True, time.perf_counter()
+            self._under_way, self._watch = True, _watch(latents.device)
             self._listener.begin_step(self._step)
         return self._listener.call(call)
 
@@ -185,15 +184,39 @@ class Tap:
         if more and self._step < self._num_steps - 1:
             return
         self._under_way = False
-        _synchronize(self._device)
-        self._listener.end_step(time.perf_counter() - self._began)
+        self._listener.end_step(self._watch.stop())
 
 
-def _synchronize(device: torch.device | None) -> None:
-    """Wait for the device, so that a step's seconds are its own."""
-    if device is None:
-        return
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+class _Watch(Protocol):
+    """Runs from its making on."""
+
+    def stop(self) -> float | Interval: ...
+
+
+class _HostWatch:
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    def stop(self) -> float:
+        return time.perf_counter() - self._began
+
+
+class _DeviceWatch:
+    """By events in the device's own queue, so that nobody waits for it to tell the time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._begin, self._end = (torch.Event(device, enable_timing=True) for _ in range(2))
+        self._begin.record()
+
+    def stop(self) -> Interval:
+        self._end.record()
+        return self
+
+    @property
+    def seconds(self) -> float:
+        self._end.synchronize()
+        return self._begin.elapsed_time(self._end) / 1000
+
+
+def _watch(device: torch.device) -> _Watch:
+    return _DeviceWatch(device) if device.type in ("cuda", "mps", "xpu") else _HostWatch()

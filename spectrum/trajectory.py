@@ -40,7 +40,6 @@ class Trajectory:
         self.history: FeatureHistory | None = None
         self.step = -1  # the last one taken
         self._forecaster = forecaster
-        self._expected: tuple[int, torch.Tensor] | None = None  # the next step, and its forecast
 
     @property
     def keeps(self) -> int | None:
@@ -69,40 +68,39 @@ class Trajectory:
             count = self.plan.features_kept_at(step, self.keeps)
             self.history = FeatureHistory(count or 1, torch.float32)
         self.history.append(step, denoised)
-        self.step, self._expected = step, None
+        self.step = step
 
     def forecast(
         self, scheduler: Any, step: int, call: BoundArguments, coefficients: Coefficients
-    ) -> bool:
-        """Put the forecast output into the call of `step`; False where it is not finite."""
+    ) -> None:
+        """Put the forecast output into the call of `step`."""
         (a, b), given = coefficients, call.arguments
         denoised, sample = self.expected(step), given["sample"]
-        output = ((denoised - a * sample.float()) / b).to(given["model_output"].dtype)
-        if not torch.isfinite(output).all():
-            return False
-        given["model_output"] = output
-        self.step, self._expected = step, None
-        return True
+        given["model_output"] = ((denoised - a * sample.float()) / b).to(
+            given["model_output"].dtype
+        )
+        self.step = step
 
     def is_finite(self, step: int) -> bool:
-        """Whether the forecast for a step can be used."""
-        return self.history is None or bool(torch.isfinite(self.expected(step)).all())
+        """Whether the forecast for a step is sure to be so."""
+        if self.history is None:
+            return True
+        return all(self.history.fits(weights) for weights in self.rows(step))
 
     def expected(self, step: int) -> torch.Tensor:
-        """x₀ at a step that is next, worked out once.  # [B, ...]"""
-        if self._expected is None or self._expected[0] != step:
-            self._expected = step, self.next_sample(step)
-        return self._expected[1]
-
-    def next_sample(self, step: int) -> torch.Tensor:
-        """The forecast of x₀ for `step`."""
-        return self.weighted(self._forecaster, step)
-
-    def weighted(self, forecaster: Forecaster, step: int) -> torch.Tensor:
-        """x₀ at `step` by one of the forecasters, sample by sample.  # [B, ...]"""
+        """The forecast of x₀ for `step`.  # [B, ...]"""
         assert self.history is not None
-        weights = forecaster.weights(self.history.steps, step, self.plan.timeline).tolist()
-        return self.history.forecast_each([weights] * len(self.history.newest))
+        return self.history.forecast_each(self.rows(step))
+
+    def rows(self, step: int) -> list[list[float]]:
+        """Weights on the stored x₀, of each sample its own.  # [B, K]"""
+        assert self.history is not None
+        return [self.weights(self._forecaster, step)] * len(self.history.newest)
+
+    def weights(self, forecaster: Forecaster, step: int) -> list[float]:
+        """A forecaster's weights on the stored x₀.  # [K]"""
+        assert self.history is not None
+        return list(forecaster.weights(self.history.steps, step, self.plan.timeline).tolist())
 
     def check(
         self, denoised: torch.Tensor, trend: torch.Tensor, trusted: Sequence[bool]
@@ -120,7 +118,7 @@ class Trajectory:
 
     def release(self) -> None:
         """Give back the memory, after the last step."""
-        self.history = self._expected = None
+        self.history = None
 
 
 def chosen(rows: Sequence[bool], ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:

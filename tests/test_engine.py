@@ -9,8 +9,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from spectrum import SpectralCache
 from spectrum.errors import SpectrumError, UsageError
-from spectrum.feature import FeatureTarget
 from spectrum.forecast import ChebyshevRidge, Hold
+from spectrum.history import FeatureHistory
 from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, WindowSchedule
 from spectrum.timeline import Timeline
 
@@ -93,7 +93,7 @@ def test_replaying_the_features_with_all_blocks_skipped_is_the_plain_run(case, m
     cache = FeatureCache(pipe, schedule=ExplicitSchedule((0,)), forecaster=Hold())
     for _ in range(computed_calls):
         next(replay)
-    monkeypatch.setattr(FeatureTarget, "_forecast", lambda *_: next(replay).clone())
+    monkeypatch.setattr(FeatureHistory, "forecast", lambda *_: next(replay).clone())
     _, blocks, handles = record_head(pipe)
     with cache:
         assert torch.equal(sample(pipe, call), plain)
