@@ -11,69 +11,50 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectrum_cli.options import Json, Model, Speedup, Steps, find_model
+from spectrum_cli import machine, options
+from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.output import console, emit, emit_json, human_bytes, human_seconds, say
 
 if TYPE_CHECKING:
     import rich.progress
-    import torch
 
     from spectrum.compare.comparison import Case, Comparison
     from spectrum.compare.figures import Outcome
-    from spectrum.pipeline.loading import Options
     from spectrum.pipeline.preset import Preset
     from spectrum.pipeline.request import Request
     from spectrum.report import Report, Step
 
-SEEDS = 2**32
-
 
 def compare(
     prompt: Annotated[str | None, typer.Argument(help="What to show.")] = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help="A file of prompts, one a line, instead of one.")
-    ] = None,
-    seeds: Annotated[
-        int, typer.Option(min=1, max=1000, help="How many, consecutive, for one prompt.")
-    ] = 1,
-    model: Model = "demo-image",
-    speedup: Speedup = None,
-    steps: Steps = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME[:BLEND]",
-            help="A method, fewer-steps[:SCHEDULER], diffusers-taylorseer or diffusers-firstblock;"
-            " repeatable, all of them if not given.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, max=SEEDS - 1, help="The first; one more for each prompt.")
-    ] = 0,
-    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    frames: Annotated[int | None, typer.Option(help="Length of a video.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What not to show.")] = None,
-    image: Annotated[Path | None, typer.Option(help="To edit or to animate.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder to load from instead of the hub.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to create.")] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the comparison in an existing folder.")
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")
-    ] = False,
-    as_json: Json = False,
+    prompts: options.Prompts = None,
+    seeds: options.Seeds = 1,
+    model: options.Model = "demo-image",
+    speedup: options.Speedup = None,
+    steps: options.Steps = None,
+    method: options.Methods = None,
+    seed: options.FirstSeed = 0,
+    width: options.Width = None,
+    height: options.Height = None,
+    frames: options.Frames = None,
+    guidance: options.Guidance = None,
+    negative_prompt: options.NegativePrompt = None,
+    image: options.Image = None,
+    output: options.OutputFolder = None,
+    force: options.Force = False,
+    weights: machine.Weights = None,
+    device: machine.Device = "auto",
+    dtype: machine.Dtype = None,
+    offload: machine.Offload = "none",
+    quantize: machine.Quantize = None,
+    vae_tiling: machine.VaeTiling = None,
+    compile: machine.Compile = False,
+    attention: machine.Attention = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Set methods against the plain run: pictures, a table, a page to send to a colleague."""
     began = time.perf_counter()
-    from spectrum.pipeline.loading import Options
-    from spectrum.pipeline.preset import check_dtype
     from spectrum.pipeline.request import resolve
     from spectrum_cli.noise import silence
 
@@ -84,19 +65,22 @@ def compare(
         frames=frames, steps=steps, guidance=guidance, image=image,
     )  # fmt: skip
     speedup = _speedup(preset, ask, speedup)
-    chosen = check_dtype(dtype or preset.dtype)
+    layout = machine.options(
+        preset, weights, dtype, offload, quantize, vae_tiling, compile, attention
+    )
     folder = _folder(output, preset.name, prompts.stem if prompts else texts[0], force)
     silence(quiet)
     from spectrum.compare.comparison import Case, Comparison
     from spectrum.compare.rivals import find_rivals
-    from spectrum.pipeline.loading import choose_device
 
     plain = ask(speedup=1.0)
     rivals = find_rivals(method or [], ask, speedup)
-    place = choose_device(device)
-    pipe = _load(plain, place, Options(dtype=chosen, weights=weights), quiet)
-    cases = [Case(text, (seed + k) % SEEDS) for k, text in enumerate(texts)]
-    comparison = Comparison(pipe, plain, rivals, cases, speedup, place, chosen)
+    loaded = Loaded(plain, device, layout, quiet)
+    pipe = loaded.pipe
+    if not quiet:
+        say(f"load: {human_seconds(loaded.seconds)}")
+    cases = [Case(text, (seed + k) % options.SEEDS) for k, text in enumerate(texts)]
+    comparison = Comparison(pipe, plain, rivals, cases, speedup, loaded.device, layout)
     with _Display(comparison, quiet):
         document = comparison.write(folder)
     if as_json:
@@ -140,20 +124,6 @@ def _speedup(preset: Preset, ask: Callable[..., Request], given: float | None) -
     if not speedup > 1:
         raise UsageError(f"--speedup is above 1 (1 is the plain run), not {speedup:g}")
     return speedup
-
-
-def _load(plain: Request, device: torch.device, options: Options, quiet: bool) -> Any:
-    """The pipeline, after what its class can't take has been refused."""
-    from spectrum.pipeline.discover import pipeline_class
-    from spectrum.pipeline.generate import call_arguments
-    from spectrum.pipeline.loading import load_pipeline
-
-    call_arguments(pipeline_class(plain.pipeline, plain.preset.path), plain)
-    began = time.perf_counter()
-    pipe = load_pipeline(plain, device, options)
-    if not quiet:
-        say(f"load: {human_seconds(time.perf_counter() - began)}")
-    return pipe
 
 
 def _prompts(prompt: str | None, file: Path | None, seeds: int) -> list[str]:

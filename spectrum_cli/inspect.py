@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from spectrum_cli.options import MODEL_HELP, Json, complete_model, find_model
+from spectrum_cli import machine, options
+from spectrum_cli.loaded import Loaded, find_model
+from spectrum_cli.noise import silence
 from spectrum_cli.output import emit, emit_json, human_bytes
 
 if TYPE_CHECKING:
@@ -16,33 +15,37 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(autocompletion=complete_model, help=MODEL_HELP)],
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder to load from instead of the hub.")
-    ] = None,
-    image: Annotated[Path | None, typer.Option(help="For a model that needs one.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    frames: Annotated[int | None, typer.Option(help="Of a video.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    as_json: Json = False,
+    model: options.ModelArgument,
+    image: options.Image = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    frames: options.Frames = None,
+    weights: machine.Weights = None,
+    device: machine.Device = "auto",
+    dtype: machine.Dtype = None,
+    offload: machine.Offload = "none",
+    quantize: machine.Quantize = None,
+    vae_tiling: machine.VaeTiling = None,
+    compile: machine.Compile = False,
+    attention: machine.Attention = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Load a model, compute one step, and print its denoisers, blocks, heads and memory."""
-    from spectrum.pipeline.preset import check_dtype
     from spectrum.pipeline.request import resolve
-    from spectrum_cli.noise import silence
 
-    preset = find_model(model, quiet=True)
+    preset = find_model(model, quiet)
+    layout = machine.options(
+        preset, weights, dtype, offload, quantize, vae_tiling, compile, attention
+    )
     request = resolve(
         preset, preset.example, width=width, height=height, frames=frames, image=image, speedup=1
     )
-    silence(quiet=True)
+    pipe = Loaded(request, device, layout, quiet).pipe
+    silence(quiet=True)  # nobody asks what the model makes of its example
     from spectrum.pipeline.inspection import inspect_pipeline
-    from spectrum.pipeline.loading import Options, choose_device, load_pipeline
 
-    options = Options(dtype=check_dtype(dtype or preset.dtype), weights=weights)
-    found = inspect_pipeline(load_pipeline(request, choose_device(device), options), request)
+    found = inspect_pipeline(pipe, request)
     if as_json:
         emit_json(asdict(found))
     else:

@@ -9,20 +9,34 @@ import io
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 from typer.exceptions import TyperException
 
 from spectrum.errors import SpectrumError, UsageError
 from spectrum_cli import models
 from spectrum_cli.compare import compare
+from spectrum_cli.flags import learn
 from spectrum_cli.gen import gen
 from spectrum_cli.inspect import inspect
+from spectrum_cli.options import method_names
 from spectrum_cli.output import emit, error
 from spectrum_cli.plan import plan
 from spectrum_cli.show import show
 from spectrum_cli.tune import tune
+
+
+class _Command(TyperCommand):
+    """Names the methods in its help; their catalogue is not imported for anything less."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for option in self.params:
+            if isinstance(option, TyperOption) and option.name == "method" and option.help:
+                option.help = option.help.format(methods=method_names())
+        super().format_help(ctx, formatter)
+
 
 app = typer.Typer(
     help="Images and videos from diffusion transformers, several times faster: most solver steps"
@@ -31,11 +45,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(gen)
-app.command()(compare)
-app.command()(tune)
-app.command()(plan)
-app.command()(inspect)
+app.command(cls=_Command)(gen)
+app.command(cls=_Command)(compare)
+app.command(cls=_Command)(tune)
+app.command(cls=_Command)(plan)
+app.command(cls=_Command)(inspect)
 app.add_typer(models.app, name="models")
 app.command()(show)
 
@@ -50,11 +64,14 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="And exit.")
     ] = False,
 ) -> None:
     del version
+    commands: dict[str | None, Any] = getattr(context.command, "commands", {})
+    learn([*commands.values(), commands[context.invoked_subcommand]])  # the one at work wins
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ def show(
 
 
 def _row(preset: Preset) -> dict[str, Any]:
-    from spectrum.pipeline.loading import on_this_machine
+    from spectrum.pipeline.weights import on_this_machine
 
     size = f"{preset.size.width}×{preset.size.height}" if preset.size else ""
     if preset.video:

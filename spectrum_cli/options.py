@@ -1,15 +1,19 @@
-"""Options that several commands share."""
+"""Every option but those of the machine, declared once.
+
+Parameters are called as the library calls its arguments: its errors name them, and
+`spectrum_cli.flags` finds the flag by that name.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import typer
 
-if TYPE_CHECKING:
-    from spectrum.pipeline.preset import Preset
-
 MODEL_HELP = "A name that `spectrum models` lists, a preset's YAML file, a folder or a hub id."
+INPUTS, SAMPLING = "Inputs", "Sampling"
+SEEDS = 2**32
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -24,44 +28,143 @@ def _complete_method(incomplete: str) -> list[str]:
     return [name for name in METHODS if name.startswith(incomplete)]
 
 
+def method_names() -> str:
+    """For help, where it stands in for {methods}; not at import, as the catalogue needs numpy."""
+    from spectrum.methods import METHODS
+
+    return ", ".join(name + " (the paper's)" * (name == "published") for name in METHODS)
+
+
+# -- what is asked of a model --------------------------------------------------------------------
+
 Model = Annotated[
-    str,
+    str, typer.Option("--model", "-m", autocompletion=complete_model, help=MODEL_HELP)
+]
+ModelArgument = Annotated[str, typer.Argument(autocompletion=complete_model, help=MODEL_HELP)]
+Prompts = Annotated[Path | None, typer.Option(help="A file of prompts, one a line.")]
+Steps = Annotated[int | None, typer.Option(help="Solver steps, computed and forecast.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(min=0, max=SEEDS - 1, help="Of the noise; random, and reported, if not given."),
+]
+FirstSeed = Annotated[
+    int, typer.Option("--seed", min=0, max=SEEDS - 1, help="The first; one more for each prompt.")
+]
+Seeds = Annotated[int, typer.Option(min=1, max=1000, help="How many, consecutive, for one prompt.")]
+NumImages = Annotated[
+    int, typer.Option("--num-images", "-n", min=1, help="How many, with consecutive seeds.")
+]
+Width = Annotated[int | None, typer.Option(help="Pixels.")]
+Height = Annotated[int | None, typer.Option(help="Pixels.")]
+Frames = Annotated[int | None, typer.Option(help="Length of a video.")]
+Fps = Annotated[int | None, typer.Option(help="Frames a second of a video.")]
+Guidance = Annotated[float | None, typer.Option(help="Guidance scale.")]
+NegativePrompt = Annotated[str | None, typer.Option(help="What not to show.")]
+Image = Annotated[
+    Path | None, typer.Option(help="To edit, to animate or to start from.", rich_help_panel=INPUTS)
+]
+Strength = Annotated[
+    float | None,
+    typer.Option(help="How far to leave the image; 1 ignores it.", rich_help_panel=INPUTS),
+]
+Loras = Annotated[
+    list[str] | None,
     typer.Option(
-        "--model", "-m", autocompletion=complete_model,
-        help=MODEL_HELP,
+        "--lora", metavar="PATH_OR_ID[:SCALE]", help="Repeatable.", rich_help_panel=INPUTS
     ),
-]  # fmt: skip
+]
+Extras = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        rich_help_panel=INPUTS,
+        help="Any other argument of the model's pipeline; repeatable.",
+    ),
+]
+
+# -- how it is sampled ---------------------------------------------------------------------------
+
 Speedup = Annotated[
     float | None,
     typer.Option("--speedup", "-s", help="Steps over computed steps; 1 turns Spectrum off."),
 ]
-Steps = Annotated[int | None, typer.Option(help="Solver steps, computed and forecast.")]
 Method = Annotated[
     str | None,
     typer.Option(
-        autocompletion=_complete_method,
-        help="How steps are chosen and forecast: spectrum, published (the paper's), affine,"
-        " taylor1, taylor2 or hold.",
+        autocompletion=_complete_method, help="How steps are chosen and forecast: {methods}."
     ),
 ]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        metavar="NAME[:BLEND]",
+        help="{methods}; fewer-steps[:SCHEDULER], diffusers-taylorseer or diffusers-firstblock;"
+        " repeatable, all of them if not given.",
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help="What is forecast: feature or denoised; the method's if not given.",
+        rich_help_panel=SAMPLING,
+    ),
+]
+Quality = Annotated[
+    str | None,
+    typer.Option(
+        help="draft, good, high or an error: compute as few steps as that takes.",
+        rich_help_panel=SAMPLING,
+    ),
+]
+Blend = Annotated[
+    float | None,
+    typer.Option(
+        help="Of published and affine: ridge against straight line.", rich_help_panel=SAMPLING
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="euler, heun, unipc, dpm++ ... or a class of diffusers.", rich_help_panel=SAMPLING
+    ),
+]
+Alpha = Annotated[
+    float | None, typer.Option(min=0, help="Growth of the published schedule's windows.")
+]
+Window = Annotated[int | None, typer.Option(min=1, help="Its first window; 2 if not given.")]
+Warmup = Annotated[
+    int | None, typer.Option(min=1, help="Steps it computes at the start; 5 if not given.")
+]
+Speedups = Annotated[str, typer.Option(help="To tune for, with commas between them.")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="For everything; else what it takes, at most 10, or as many times 10 as a step"
+        " takes seconds.",
+    ),
+]
+
+# -- where it goes -------------------------------------------------------------------------------
+
+OutputFile = Annotated[  # text: an ending / means a folder
+    str | None, typer.Option("--output", "-o", help="File (.png, .mp4) or existing folder.")
+]
+OutputFolder = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to create.")]
+OutputPreset = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Preset to write; else <model>-tuned.yaml.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
-def one_of(option: str, value: str, literal: Any) -> Any:
-    """The value, if it is one of the literal's. Raises UsageError, with all of them, if not."""
+def one_of(option: str, value: str | None, literal: Any) -> Any:
+    """The value, if it is None or one of the literal's. Raises UsageError, with all of them."""
     from spectrum.errors import UsageError
 
-    if value not in get_args(literal):
+    if value is not None and value not in get_args(literal):
         raise UsageError(f"no {option} {value!r}; there are {', '.join(get_args(literal))}")
     return value
-
-
-def find_model(name: str, quiet: bool = False) -> Preset:
-    """The preset of that name; for a folder or a hub id, one that its pipeline's class gives."""
-    from spectrum.pipeline.catalog import find_preset, preset_paths
-
-    if name not in preset_paths() and not name.endswith((".yaml", ".yml")):
-        from spectrum_cli.noise import silence
-
-        silence(quiet)  # diffusers has to be imported
-    return find_preset(name)

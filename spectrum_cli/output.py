@@ -7,6 +7,8 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from spectrum_cli.flags import with_flags
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -20,13 +22,13 @@ def console() -> Console:
 
 
 def say(text: str, style: str | None = None) -> None:
-    """A line on stderr, never wrapped, with nothing in it read as markup."""
-    console().print(text, style=style, markup=False)
+    """A line on stderr, never wrapped, with nothing in it read as markup; arguments as flags."""
+    console().print(with_flags(text), style=style, markup=False)
 
 
 def error(text: str) -> None:
-    """One line that says what is wrong and what to do."""
-    sys.stderr.write(f"spectrum: {' '.join(text.split())}\n")
+    """One line that says what is wrong and what to do, arguments as flags."""
+    sys.stderr.write(f"spectrum: {' '.join(with_flags(text).split())}\n")
 
 
 def emit(text: str) -> None:

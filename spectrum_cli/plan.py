@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from spectrum_cli.options import Json, Method, Model, Speedup, Steps, find_model
+from spectrum_cli import options
+from spectrum_cli.loaded import find_model
 from spectrum_cli.output import emit, emit_json, human_bytes
 
 if TYPE_CHECKING:
@@ -16,23 +15,18 @@ if TYPE_CHECKING:
 
 
 def plan(
-    model: Model = "demo-image",
-    steps: Steps = None,
-    speedup: Speedup = None,
-    method: Method = None,
-    alpha: Annotated[
-        float | None, typer.Option(min=0, help="Growth of the published schedule's windows.")
-    ] = None,
-    window: Annotated[
-        int | None, typer.Option(min=1, help="Its first window; 2 if not given.")
-    ] = None,
-    warmup: Annotated[
-        int | None, typer.Option(min=1, help="Steps it computes at the start; 5 if not given.")
-    ] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    frames: Annotated[int | None, typer.Option(help="Of a video.")] = None,
-    as_json: Json = False,
+    model: options.Model = "demo-image",
+    steps: options.Steps = None,
+    speedup: options.Speedup = None,
+    method: options.Method = None,
+    guidance: options.Guidance = None,
+    alpha: options.Alpha = None,
+    window: options.Window = None,
+    warmup: options.Warmup = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    frames: options.Frames = None,
+    as_json: options.Json = False,
 ) -> None:
     """Show which steps would be computed and which forecast, and the memory that takes."""
     from spectrum.errors import UsageError
@@ -47,7 +41,7 @@ def plan(
         )
     request = resolve(
         find_model(model), "plan", steps=steps, speedup=1.0 if explicit else speedup,
-        method=method, width=width, height=height, frames=frames,
+        method=method, guidance=guidance, width=width, height=height, frames=frames,
     )  # fmt: skip
     if explicit:
         schedule = WindowSchedule(warmup or 5, window or 2, 0.75 if alpha is None else alpha)

@@ -10,12 +10,11 @@ import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from spectrum.errors import SpectrumError, UsageError
-from spectrum_cli.options import MODEL_HELP, Json, Steps, complete_model, find_model
+from spectrum_cli import machine, options
+from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.output import console, emit, emit_json, error, human_seconds, say
 
 if TYPE_CHECKING:
@@ -31,69 +30,40 @@ if TYPE_CHECKING:
     from spectrum.report import Report, Step
     from spectrum.tune.tuning import Bench, Case, Estimate, Found
 
-MACHINE = "Machine"
 SEEDS_OF_EXAMPLE = 8
 SPEEDUPS = "2.5,3.5,4.5,6"
 EVERY = 30.0  # seconds between lines where there is no terminal
 
 
 def tune(
-    model: Annotated[
-        str, typer.Argument(autocompletion=complete_model, help=MODEL_HELP)
-    ] = "demo-image",
-    prompts: Annotated[
-        Path | None,
-        typer.Option(
-            help=f"Calibration prompts, one a line; else the model's example, {SEEDS_OF_EXAMPLE}"
-            " times."
-        ),
-    ] = None,
-    speedups: Annotated[
-        str, typer.Option(help="To tune for, with commas between them.")
-    ] = SPEEDUPS,
-    steps: Steps = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="For everything; else what it takes, at most 10, or as many times 10 as a step"
-            " takes seconds.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Preset to write; else <model>-tuned.yaml."),
-    ] = None,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Overwrite an existing file, and results of other settings."),
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first prompt; then the next ones.")] = 0,
-    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    frames: Annotated[int | None, typer.Option(help="Length of a video.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    image: Annotated[
-        Path | None, typer.Option(help="For a model that edits or animates one.")
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Folder to load from instead of the hub.", rich_help_panel=MACHINE),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.", rich_help_panel=MACHINE)
-    ] = "auto",
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=MACHINE)
-    ] = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")
-    ] = False,
-    as_json: Json = False,
+    model: options.ModelArgument = "demo-image",
+    prompts: options.Prompts = None,
+    speedups: options.Speedups = SPEEDUPS,
+    steps: options.Steps = None,
+    minutes: options.Minutes = None,
+    output: options.OutputPreset = None,
+    force: options.Force = False,
+    seed: options.FirstSeed = 0,
+    width: options.Width = None,
+    height: options.Height = None,
+    frames: options.Frames = None,
+    guidance: options.Guidance = None,
+    image: options.Image = None,
+    weights: machine.Weights = None,
+    device: machine.Device = "auto",
+    dtype: machine.Dtype = None,
+    offload: machine.Offload = "none",
+    quantize: machine.Quantize = None,
+    vae_tiling: machine.VaeTiling = None,
+    compile: machine.Compile = False,
+    attention: machine.Attention = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Find by real runs which steps of a model to compute, and write them as a preset.
 
-    All runs are kept in a folder beside the preset: the same command goes on after an interrupt.
+    Without --prompts it runs the model's example, with 8 seeds. All runs are kept in a folder
+    beside the preset: the same command goes on after an interrupt.
     """
     preset = find_model(model, quiet)
     target = _target(preset, output, force)
@@ -101,8 +71,6 @@ def tune(
     asked = _speedups(speedups)
     request = _request(preset, cases[0], steps, width, height, frames, guidance, image)
     from spectrum.compare.plot import NO_PICTURE, can_draw, text_chart, write_chart
-    from spectrum.pipeline.loading import Options, choose_device
-    from spectrum.pipeline.preset import check_dtype
     from spectrum.tune.tuning import (
         Bench,
         default_choice,
@@ -116,9 +84,11 @@ def tune(
     source = preset_text(preset)  # before the search: it may be edited meanwhile
     for speedup in asked:
         default_choice(request, speedup)
-    options = Options(dtype=check_dtype(dtype or preset.dtype), weights=weights)
-    place = choose_device(device)
-    settings = _settings(request, options, place)
+    layout = machine.options(
+        preset, weights, dtype, offload, quantize, vae_tiling, compile, attention
+    )
+    loaded = Loaded(request, device, layout, quiet)
+    settings = _settings(request, layout, loaded.device)
     silence(quiet)
     picture = target.with_suffix(".png") if can_draw() else None
     if picture is None and not quiet:
@@ -127,7 +97,7 @@ def tune(
     try:
         with watch:
             bench = Bench(
-                lambda: _load(request, place, options, quiet),
+                lambda: loaded.pipe,
                 request, cases, target.with_suffix(".tune"), settings, watch, restart=force,
             )  # fmt: skip
             found = tune(bench, asked, minutes)
@@ -226,7 +196,7 @@ def _request(
 
 def _settings(request: Request, options: Options, device: torch.device) -> dict[str, Any]:
     """All that a run's pictures depend on, but for prompt and seed."""
-    from spectrum.pipeline.loading import weights_folder
+    from spectrum.pipeline.weights import weights_folder
     from spectrum.tune.tuning import weights_mark
 
     preset, folder = request.preset, weights_folder(request.preset, options.weights)
@@ -246,6 +216,7 @@ def _settings(request: Request, options: Options, device: torch.device) -> dict[
         "scheduler": preset.scheduler.model_dump() if preset.scheduler else None,
         "call": preset.call,
         "dtype": options.dtype,
+        **options.pixels,
         "device": _device_name(device),
         "versions": _versions(),
     }
@@ -268,18 +239,6 @@ def _versions() -> dict[str, str]:
         "spectrum": __version__,
         **{name: version(name) for name in ("torch", "diffusers", "transformers")},
     }
-
-
-def _load(request: Request, device: torch.device, options: Options, quiet: bool) -> Any:
-    from spectrum_cli.noise import silence
-
-    silence(quiet)
-    from spectrum.pipeline.discover import pipeline_class
-    from spectrum.pipeline.generate import call_arguments
-    from spectrum.pipeline.loading import load_pipeline
-
-    call_arguments(pipeline_class(request.pipeline, request.preset.path), request)
-    return load_pipeline(request, device, options)
 
 
 # -- what comes out ------------------------------------------------------------------------------

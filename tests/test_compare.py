@@ -32,6 +32,7 @@ from spectrum.compare.sheet import AMPLIFY, contact, difference, stacked, strip
 from spectrum.errors import UsageError
 from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.generate import generate
+from spectrum.pipeline.loading import Options
 from spectrum.pipeline.media import read_metadata
 from spectrum.pipeline.request import resolve
 
@@ -442,7 +443,8 @@ def test_the_page_flips(flux, ask, tmp_path):
     folder, cpu = tmp_path / "page", torch.device("cpu")
     rivals = find_rivals(["even", "hold"], ask, 1.5)
     case = Case("x", 3)
-    result = Comparison(flux, ask(speedup=1.0), rivals, [case], 1.5, cpu, "float32").write(folder)
+    options = Options(dtype="float32")
+    result = Comparison(flux, ask(speedup=1.0), rivals, [case], 1.5, cpu, options).write(folder)
     dom = browse(folder / "index.html", "#key=2", tmp_path)
     seen = json.loads(re.search("<title>(.*?)</title>", dom, re.S)[1].replace("&lt;", "<"))
 

@@ -19,6 +19,7 @@ from spectrum.compare.rivals import Rival, check, make, prepared, why_left_out
 from spectrum.compare.sheet import AMPLIFY
 from spectrum.errors import SpectrumError
 from spectrum.pipeline.generate import Generation, generate, metadata
+from spectrum.pipeline.loading import Options
 from spectrum.pipeline.request import Request
 from spectrum.report import Report, Step
 
@@ -70,7 +71,7 @@ class Comparison:
     cases: Sequence[Case]
     speedup: float
     device: torch.device
-    dtype: str
+    options: Options
     watcher: Watcher = field(default_factory=_Nobody)
     outcomes: list[Outcomes] = field(default_factory=list)  # of each case
     _shape: tuple[int, ...] = ()  # F, H, W
@@ -182,7 +183,7 @@ class Comparison:
         assert rival.request is not None
         if rival.config is None:
             request = replace(rival.request, prompt=case.prompt)
-            return metadata(request, case.seed, made, str(self.device), self.dtype)
+            return metadata(request, case.seed, made, self.device, self.options)
         cache = repr(rival.config)
         return {"generator": f"spectrum {__version__}", **asdict(case), "diffusers_cache": cache}
 
@@ -221,7 +222,7 @@ class Comparison:
             "device": str(self.device),
             "machine": machine(self.device),
             "threads": torch.get_num_threads(),
-            "dtype": self.dtype,
+            "dtype": self.options.dtype,
             "versions": {
                 "python": platform.python_version(),
                 **{package: version(package) for package in _PACKAGES},

@@ -8,9 +8,10 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectrum.pipeline.loading import Options, component_names, weights_folder
+from spectrum.pipeline.loading import Options
 from spectrum.pipeline.preset import BYTES, Preset
 from spectrum.pipeline.request import Request
+from spectrum.pipeline.weights import component_names, weights_folder
 
 if TYPE_CHECKING:
     import torch

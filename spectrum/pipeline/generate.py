@@ -17,6 +17,7 @@ from spectrum.engine import Listener, SpectralCache
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.discover import parameters
 from spectrum.pipeline.inputs import check_arguments
+from spectrum.pipeline.loading import Options
 from spectrum.pipeline.media import Frames, Pixels, to_uint8
 from spectrum.pipeline.request import Request
 from spectrum.report import Report, Step
@@ -105,7 +106,7 @@ def call_arguments(cls: Any, request: Request) -> dict[str, Any]:
 
 
 def metadata(
-    request: Request, seed: int, made: Generation, device: str, dtype: str
+    request: Request, seed: int, made: Generation, device: torch.device, options: Options
 ) -> dict[str, Any]:
     """All it takes to make the same file again, as one JSON document."""
     preset, method = request.preset, request.method
@@ -115,7 +116,7 @@ def metadata(
         "generator": f"spectrum {__version__}",
         "model": preset.reference,
         "pipeline": request.pipeline,
-        "weights": preset.weights,
+        "weights": str(options.weights or preset.weights),
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "seed": seed,
@@ -137,8 +138,10 @@ def metadata(
         "blend": getattr(method.forecaster, "blend", None),
         "forecaster": repr(method.forecaster),
         "computed_steps": made.report.computed_steps,
-        "device": device,
-        "dtype": dtype,
+        "device": str(device),
+        "dtype": options.dtype or preset.dtype,
+        "offload": options.offload,
+        **options.pixels,
         "versions": {name: version(name) for name in ("spectrum-diffusion", "torch", "diffusers")},
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from spectrum.pipeline.discover import pipeline_class
 from spectrum.pipeline.inputs import Lora
 from spectrum.pipeline.preset import Dtype, Preset
 from spectrum.pipeline.request import Request
+from spectrum.pipeline.weights import component_names, on_this_machine, weights_folder
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +79,12 @@ class Options:
     compile: bool = False
     attention: str | None = None
 
+    @property
+    def pixels(self) -> dict[str, Any]:
+        """What else than weights and dtype decides pixels, if only their last digits."""
+        names = ("quantize", "vae_tiling", "compile", "attention")
+        return {name: getattr(self, name) for name in names}
+
 
 def load_pipeline(request: Request, device: torch.device, options: Options | None = None) -> Any:
     """The request's diffusers pipeline, ready on `device`, with its LoRAs and its scheduler.
@@ -134,16 +140,6 @@ def _from_elsewhere(preset: Preset, folder: Path | None, dtype: torch.dtype) -> 
             settings = {"dtype": dtype} if hasattr(kind, "forward") else {}
             loaded[name] = kind.from_pretrained(component.weights, **settings, **component.settings)
     return loaded
-
-
-def weights_folder(preset: Preset, weights: Path | None) -> Path | None:
-    """The folder to load from, checked; None: the hub."""
-    folder = weights or preset.embedded_folder
-    if folder is None and Path(preset.weights).is_dir():
-        folder = Path(preset.weights)
-    if folder is not None:
-        check_folder(preset, folder)
-    return folder
 
 
 def set_scheduler(pipe: Any, preset: Preset, asked: str | None) -> None:
@@ -277,19 +273,6 @@ def _quantization(bits: Quantize, preset: Preset, folder: Path | None) -> Any:
     return PipelineQuantizationConfig(quant_mapping=chosen)
 
 
-def component_names(preset: Preset, folder: Path | None) -> dict[str, str]:
-    """The model's components and their classes, by its index; empty if that isn't here yet."""
-    place = folder or _hub_folder(preset)
-    if place is None:
-        return dict.fromkeys(preset.parameters, "")
-    index = json.loads((place / "model_index.json").read_text(encoding="utf-8"))
-    return {
-        name: entry[1]
-        for name, entry in index.items()
-        if isinstance(entry, list) and entry[0] is not None
-    }
-
-
 def _place(pipe: Any, device: torch.device, offload: Offload) -> Any:
     """On the device whole, or in parts that come and go."""
     if offload == "none":
@@ -310,61 +293,6 @@ def offload_to(pipe: Any, device: torch.device, offload: Offload) -> None:
         pipe.enable_group_offload(
             onload_device=device, offload_type="leaf_level", use_stream=device.type == "cuda"
         )
-
-
-def check_folder(preset: Preset, folder: Path) -> None:
-    """Raise UsageError unless `folder` holds a whole pipeline of the preset's class."""
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise UsageError(
-            f"{folder}: no model_index.json in it; --weights takes a folder of a whole pipeline,"
-            " as save_pretrained writes it"
-        )
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-        found = content["_class_name"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{index}: not a pipeline's index; download the folder again") from error
-    if found != preset.pipeline:
-        raise UsageError(
-            f"{folder} holds a {found}, but {preset.name} is a {preset.pipeline};"
-            " give the --model that these weights belong to"
-        )
-    if missing := _missing_components(content, folder):
-        raise UsageError(f"{folder}: {', '.join(missing)} missing; download the folder again")
-    for name in content:
-        files = list((folder / name).glob("*")) if (folder / name).is_dir() else []
-        suffixes = {file.suffix for file in files}
-        if suffixes & {".bin", ".ckpt", ".pt", ".pth"} and ".safetensors" not in suffixes:
-            raise UsageError(
-                f"{folder / name}: its weights are not in .safetensors, and other files can run"
-                " code; load it where you trust it and save it by save_pretrained"
-            )
-
-
-def on_this_machine(preset: Preset) -> bool:
-    """Whether the preset's weights can be loaded without the hub."""
-    folder = preset.embedded_folder or _hub_folder(preset)
-    index = folder / "model_index.json" if folder else None
-    if folder is None or index is None or not index.is_file():
-        return False
-    return not _missing_components(json.loads(index.read_text(encoding="utf-8")), folder)
-
-
-def _missing_components(index: dict[str, Any], folder: Path) -> list[str]:
-    return [
-        name
-        for name, entry in index.items()
-        if isinstance(entry, list) and entry[0] is not None and not (folder / name).is_dir()
-    ]
-
-
-def _hub_folder(preset: Preset) -> Path | None:
-    """The model's folder in the hub's cache, if it was ever downloaded."""
-    from huggingface_hub import try_to_load_from_cache
-
-    index = try_to_load_from_cache(preset.weights, "model_index.json")
-    return Path(index).parent if isinstance(index, str) else None
 
 
 def _loading_failed(preset: Preset, folder: Path | None, error: Exception) -> str:

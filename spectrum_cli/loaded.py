@@ -1,0 +1,83 @@
+"""From a model's name to its pipeline on the machine, loaded once for all that a command does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from spectrum_cli.noise import silence
+from spectrum_cli.output import human_bytes, say
+
+if TYPE_CHECKING:
+    import torch
+
+    from spectrum.pipeline.fit import Expectation
+    from spectrum.pipeline.loading import Options
+    from spectrum.pipeline.preset import Preset
+    from spectrum.pipeline.request import Request
+
+
+def find_model(name: str, quiet: bool = False) -> Preset:
+    """The preset of that name; for a folder or a hub id, one that its pipeline's class gives."""
+    from spectrum.pipeline.catalog import find_preset, preset_paths
+
+    if name not in preset_paths() and not name.endswith((".yaml", ".yml")):
+        silence(quiet)  # diffusers has to be imported
+    return find_preset(name)
+
+
+@dataclass
+class Loaded:
+    """A request's pipeline and its device, found when they are first asked for.
+
+    `seconds` is what loading took, imports included. Unless `quiet`, what a large model will take
+    in memory is said beforehand.
+    """
+
+    request: Request
+    device_name: str
+    options: Options
+    quiet: bool = False
+    seconds: float = 0.0
+
+    @property
+    def is_loaded(self) -> bool:
+        return "pipe" in self.__dict__
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Raises UsageError for one that this machine doesn't have."""
+        from spectrum.pipeline.loading import choose_device
+
+        return choose_device(self.device_name)
+
+    @cached_property
+    def pipe(self) -> Any:
+        """Raises UsageError for what the pipeline can't take, SpectrumError if it can't be had."""
+        began = time.perf_counter()
+        silence(self.quiet)
+        from spectrum.pipeline.discover import pipeline_class
+        from spectrum.pipeline.fit import expect
+        from spectrum.pipeline.generate import call_arguments
+        from spectrum.pipeline.loading import load_pipeline
+
+        request, device = self.request, self.device
+        call_arguments(pipeline_class(request.pipeline, request.preset.path), request)
+        if not self.quiet:
+            _say_memory(expect(request, device, self.options))
+        pipe = load_pipeline(request, device, self.options)
+        self.seconds = time.perf_counter() - began
+        return pipe
+
+
+def _say_memory(expected: Expectation) -> None:
+    if sum(expected.weights.values()) + expected.history > 2**30:
+        weights = human_bytes(sum(expected.weights.values()))
+        say(f"memory: weights {weights}, history {human_bytes(expected.history)}, and activations")
+    if not expected.fits:
+        say(
+            f"warning: {human_bytes(expected.on_device)} on a device that has"
+            f" {human_bytes(expected.available)} free; {expected.advice()}"
+        )
