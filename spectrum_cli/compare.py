@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectrum_cli import machine, options
+from spectrum_cli.flags import with_flags
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.output import console, emit, emit_json, human_bytes, human_seconds, say
 
@@ -111,7 +112,9 @@ def table(document: dict[str, Any]) -> list[str]:
         "  ".join(cell.ljust(wide) for cell, wide in zip(cells, widths, strict=True)).rstrip()
         for cells in rows
     ]
-    return lines + [f"{name.ljust(widths[0])}  {reason}" for name, reason in reasons.items()]
+    return lines + [
+        f"{name.ljust(widths[0])}  {with_flags(reason)}" for name, reason in reasons.items()
+    ]
 
 
 def _speedup(preset: Preset, ask: Callable[..., Request], given: float | None) -> float:
@@ -212,14 +215,14 @@ class _Display:
         if self._quiet:
             return
         if isinstance(outcome, str):
-            say(f"{self._of(case, name)}: left out: {outcome}")
+            say(f"{self._of(case, name)}: left out: {with_flags(outcome)}")
             return
         text = f"{outcome.computed:g} computed, {human_seconds(outcome.denoise_seconds)}"
         if outcome.likeness is not None:
             text += f", {outcome.likeness.psnr:.2f} dB"
         say(f"{self._of(case, name)}: {text}")
         for note in dict.fromkeys(outcome.notes):
-            say(f"  note: {note}")
+            say(f"  note: {with_flags(note)}")
 
     def _of(self, case: Case, name: str) -> str:
         return f"seed {case.seed}, {name}" if self._several else name

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectrum_cli import machine, options
+from spectrum_cli.flags import with_flags
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.output import emit, emit_json, human_seconds, say
 
@@ -202,7 +203,7 @@ def _summary(
         report = one.report
         say(f"wrote {file.path}  ({size}, seed {seed})", style="bold")
         for note in report.notes:
-            say(f"note: {note}")
+            say(f"note: {with_flags(note)}")
         say(
             f"{len(report.computed_steps)} of {report.num_steps} steps computed,"
             f" {len(report.forecast_steps)} forecast;"

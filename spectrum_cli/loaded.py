@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from spectrum_cli.flags import with_flags
 from spectrum_cli.noise import silence
 from spectrum_cli.output import human_bytes, say
 
@@ -79,5 +80,5 @@ def _say_memory(expected: Expectation) -> None:
     if not expected.fits:
         say(
             f"warning: {human_bytes(expected.on_device)} on a device that has"
-            f" {human_bytes(expected.available)} free; {expected.advice()}"
+            f" {human_bytes(expected.available)} free; {with_flags(expected.advice())}"
         )

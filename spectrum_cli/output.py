@@ -22,8 +22,8 @@ def console() -> Console:
 
 
 def say(text: str, style: str | None = None) -> None:
-    """A line on stderr, never wrapped, with nothing in it read as markup; arguments as flags."""
-    console().print(with_flags(text), style=style, markup=False)
+    """A line on stderr, never wrapped, with nothing in it read as markup."""
+    console().print(text, style=style, markup=False)
 
 
 def error(text: str) -> None:

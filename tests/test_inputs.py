@@ -112,14 +112,14 @@ def test_images_that_are_none(spectrum, folders, flux_args, tmp_path):
 def test_images_that_the_model_has_no_use_for(spectrum, folders, flux_args):
     image = folders / "in.png"
     refused(spectrum("gen", "-m", "demo-video", "--image", image, "x"), "takes no image")
-    refused(spectrum("gen", *flux_args, "--strength", "0.5", "x"), "--strength", "--image FILE")
+    refused(spectrum("gen", *flux_args, "--strength", "0.5", "x"), "--strength", "--image")
     refused(spectrum("gen", *flux_args, "--image", image, "--strength", "0", "x"), "at most 1")
     kontext = ["-m", "flux.1-kontext-dev", "--weights", folders / "flux-kontext", *SMALL]
     refused(
         spectrum("gen", *kontext, "--image", image, "--strength", "1", "x"),
         "FluxKontextPipeline", "takes no --strength",
     )  # fmt: skip
-    refused(spectrum("gen", "-m", "wan2.1-i2v-14b-480p", "-q", "x"), "--image FILE")
+    refused(spectrum("gen", "-m", "wan2.1-i2v-14b-480p", "-q", "x"), "--image")
 
 
 # -- LoRA ----------------------------------------------------------------------------------------

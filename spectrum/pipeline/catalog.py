@@ -35,6 +35,14 @@ def preset_paths() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def reference(preset: Preset) -> str:
+    """What finds it again: its name, its file where that lies elsewhere, or its weights if it has
+    no file."""
+    if preset.path == Path():
+        return preset.weights
+    return preset.name if preset_paths().get(preset.name) == preset.path else str(preset.path)
+
+
 def find_preset(name: str) -> Preset:
     """The preset of that name or path. Raises UsageError, with the nearest names."""
     if name.endswith((".yaml", ".yml")):

@@ -86,7 +86,7 @@ def _fetch_index(model: str) -> Path:
     except hub.LocalEntryNotFoundError as error:
         raise SpectrumError(
             f"{model}: not on this machine, and the hub can't be reached; run `hf download {model}`"
-            " where it can, or give a folder as --model"
+            " where it can, or give a folder as `model`"
         ) from error
     except hub.EntryNotFoundError as error:
         raise UsageError(

@@ -38,15 +38,15 @@ class Expectation:
     def advice(self) -> str:
         """The options that would make it fit, or that nothing would."""
         if self.device == "cpu":
-            return "try --quantize int8, a smaller size, or a machine with more memory"
+            return "try `quantize` int8, a smaller size, or a machine with more memory"
         largest = max(self.weights.values(), default=0)
         if self.history > self.available:
             return "not even the history fits: try a smaller size or fewer frames"
         if largest + self.history <= self.available:
-            return "--offload model would fit"
+            return "`offload` model would fit"
         if 0.5 * largest + self.history <= self.available:
-            return "--offload model with --quantize int8 would fit"
-        return "--offload group would fit, slowly"
+            return "`offload` model with `quantize` int8 would fit"
+        return "`offload` group would fit, slowly"
 
 
 def expect(request: Request, device: torch.device, options: Options) -> Expectation:

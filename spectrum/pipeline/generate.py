@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
+from PIL.Image import Image
 
 from spectrum import __version__
 from spectrum.denoised import Observer
 from spectrum.engine import Listener, SpectralCache
 from spectrum.errors import SpectrumError, UsageError
+from spectrum.pipeline.catalog import reference
 from spectrum.pipeline.discover import parameters
-from spectrum.pipeline.inputs import check_arguments
+from spectrum.pipeline.inputs import SOURCE, check_arguments
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.media import Frames, Pixels, to_uint8
 from spectrum.pipeline.request import Request
@@ -47,15 +50,17 @@ def generate(
 ) -> Generation:
     """Sample once. The noise is drawn on the CPU, so a seed means the same on every device.
 
-    Raises SpectrumError if the pictures are not finite.
+    Raises UsageError for what the pipeline itself refuses, before it denoises, and SpectrumError if
+    the pictures are not finite.
     """
     began = time.perf_counter()
     denoising = decoding = began
+    started = False
 
     def listen(report: Report, step: Step | None) -> None:
-        nonlocal denoising, decoding
+        nonlocal started, denoising, decoding
         if step is None:
-            denoising = time.perf_counter()
+            started, denoising = True, time.perf_counter()
         if on_step:
             on_step(report, step)
         decoding = time.perf_counter()
@@ -76,13 +81,13 @@ def generate(
                 output_type="np",
                 return_dict=False,
             )[0][0]  # [H, W, 3] or [F, H, W, 3]
-        except UsageError:
-            raise
-        except (ValueError, TypeError) as error:  # the pipeline's own checks of its arguments
+        except (ValueError, TypeError) as error:
+            if started or not is_refusal(error, pipe):
+                raise
             reason = " ".join(str(error).split())
             raise UsageError(f"{type(pipe).__name__} refuses this: {reason}") from error
     if not np.isfinite(output).all():
-        raise SpectrumError("the model put out values that are not finite; try --dtype float32")
+        raise SpectrumError("the model put out values that are not finite; try `dtype` float32")
     pixels = np.clip(output.reshape(-1, *output.shape[-3:]), 0, 1, dtype=np.float32)
     frames = to_uint8(pixels)
     ended = time.perf_counter()
@@ -91,10 +96,19 @@ def generate(
     )
 
 
+def is_refusal(error: Exception, pipe: Any) -> bool:
+    """Whether the pipeline's own checks of its arguments raised it: its `check_inputs`, or code of
+    its own module. Anything deeper is a defect of somebody's, and not the user's fault."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    own = {cls.__module__ for cls in type(pipe).__mro__}
+    checked = any(frame.f_code.co_name == "check_inputs" for frame in frames)
+    return checked or frames[-1].f_globals["__name__"] in own
+
+
 def call_arguments(cls: Any, request: Request) -> dict[str, Any]:
     """The arguments of the pipeline's call. Raises UsageError for one that it doesn't take."""
     if request.preset.image == "required" and request.image is None:
-        raise UsageError(f"{request.preset.name} works from an image; give one with --image FILE")
+        raise UsageError(f"{request.preset.name} works from an image; give one as `image`")
     taken = parameters(cls)
     arguments = request.arguments()
     if request.image is not None and "width" not in taken:  # the image has that size already
@@ -114,7 +128,7 @@ def metadata(
     return {
         "schema": SCHEMA,
         "generator": f"spectrum {__version__}",
-        "model": preset.reference,
+        "model": reference(preset),
         "pipeline": request.pipeline,
         "weights": str(options.weights or preset.weights),
         "prompt": request.prompt,
@@ -131,7 +145,7 @@ def metadata(
         "strength": request.strength,
         "loras": [str(lora) for lora in request.loras],
         "scheduler": request.scheduler,
-        "extras": {key: _plain(value) for key, value in request.extras.items()},
+        "extras": {key: plain(value) for key, value in request.extras.items()},
         "method": method.name,
         "target": method.target,
         "quality": getattr(request.schedule, "tolerance", None),
@@ -146,9 +160,9 @@ def metadata(
     }
 
 
-def _plain(value: Any) -> Any:
-    """As JSON can hold it; of an image that came in by a path, only that there was one."""
-    return value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else "image"
+def plain(value: Any) -> Any:
+    """As JSON can hold it; of an image the file that it came from."""
+    return str(value.info[SOURCE]) if isinstance(value, Image) else value
 
 
 def peak_memory_bytes(device: torch.device) -> int:

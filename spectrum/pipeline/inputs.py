@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,21 +14,22 @@ from spectrum.errors import UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Arguments of pipelines that an option sets, or that are ours.
-OPTIONS = {
-    "prompt": "PROMPT",
-    "negative_prompt": "--negative-prompt",
-    "width": "--width",
-    "height": "--height",
-    "num_frames": "--frames",
-    "num_inference_steps": "--steps",
-    "image": "--image",
-    "strength": "--strength",
-    "generator": "--seed",
-    "num_images_per_prompt": "--num-images",
-    "num_videos_per_prompt": "--num-images",
-    "output_type": "--output",
+# Arguments of pipelines that are ours under another name, or the same.
+ARGUMENTS = {
+    "prompt": "prompt",
+    "negative_prompt": "negative_prompt",
+    "width": "width",
+    "height": "height",
+    "num_frames": "frames",
+    "num_inference_steps": "steps",
+    "image": "image",
+    "strength": "strength",
+    "generator": "seed",
+    "num_images_per_prompt": "num_images",
+    "num_videos_per_prompt": "num_images",
+    "output_type": "output",
 }
+SOURCE = "path"  # in an image's info
 _OURS = ("return_dict", "latents", "callback", "callback_on_step_end", "callback_steps")
 
 
@@ -54,27 +55,30 @@ def parse_lora(text: str) -> Lora:
             lora = Lora(text)  # a colon of the path
     path = Path(lora.source)
     if path.is_file() and path.suffix != ".safetensors":
-        raise UsageError(f"--lora {path}: only .safetensors is read, as other files can run code")
+        raise UsageError(f"`loras` {path}: only .safetensors is read, as other files can run code")
     looks_local = path.suffix or path.is_absolute() or lora.source.count("/") != 1
     if not path.exists() and looks_local:
-        raise UsageError(f"--lora {lora.source}: no such file, and not an id such as org/name")
+        raise UsageError(f"`loras` {lora.source}: no such file, and not an id such as org/name")
     return lora
 
 
 def read_image(path: Path) -> Image:
-    """The picture, upright, as RGB. Raises UsageError for a file that is none."""
+    """The picture, upright, as RGB, with its path in `info`. Raises UsageError for a file that is
+    none."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(path) as opened:
             opened.load()
-            return ImageOps.exif_transpose(opened).convert("RGB")
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file") from error
     except UnidentifiedImageError as error:
         raise UsageError(f"{path}: not an image that Pillow can read") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path}: the image can't be read: {error}") from error
+    picture.info[SOURCE] = path
+    return picture
 
 
 def fitted(image: Image, width: int, height: int) -> Image:
@@ -101,15 +105,15 @@ def parse_extras(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
-            raise UsageError(f"--set {text}: not of the form key=value")
-        if key in OPTIONS:
-            raise UsageError(f"--set {key}: use {OPTIONS[key]} for it")
+            raise UsageError(f"`extras` {text}: not of the form key=value")
+        if key in ARGUMENTS:
+            raise UsageError(f"`extras` {key}: use `{ARGUMENTS[key]}` for it")
         if key in _OURS:
-            raise UsageError(f"--set {key}: set by Spectrum itself; leave it")
+            raise UsageError(f"`extras` {key}: set by Spectrum itself; leave it")
         try:
             extras[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise UsageError(f"--set {text}: not a value that YAML can read") from error
+            raise UsageError(f"`extras` {text}: not a value that YAML can read") from error
         if isinstance(extras[key], str):
             extras[key] = _number_or_image(key, extras[key])
     return extras
@@ -123,14 +127,18 @@ def _number_or_image(key: str, value: str) -> Any:
 
 
 def check_arguments(
-    cls: Any, taken: dict[str, inspect.Parameter], given: Iterable[str], model: str
+    cls: Any, taken: dict[str, inspect.Parameter], given: Collection[str], model: str
 ) -> None:
-    """Raise UsageError for an argument that the pipeline's call doesn't take."""
+    """Raise UsageError for an argument that the pipeline's call doesn't take, or lacks."""
     for name in given:
         if name in taken:
             continue
-        if name in OPTIONS:
-            raise UsageError(f"{model} ({cls.__name__}) takes no {OPTIONS[name]}; leave it")
+        if name in ARGUMENTS:
+            raise UsageError(f"{model} ({cls.__name__}) takes no `{ARGUMENTS[name]}`; leave it")
         nearest = get_close_matches(name, taken, n=1, cutoff=0.5)
         guess = f"; did you mean {nearest[0]}?" if nearest else ""
         raise UsageError(f"{model} ({cls.__name__}) takes no argument {name!r}{guess}")
+    for name, parameter in taken.items():
+        required = parameter.default is parameter.empty and parameter.kind != parameter.VAR_KEYWORD
+        if required and name not in given:
+            raise UsageError(f"{model} ({cls.__name__}) needs `extras` {name}=VALUE")

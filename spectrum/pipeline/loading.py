@@ -56,9 +56,9 @@ def choose_device(name: str = "auto") -> torch.device:
         raise UsageError(f"no device {name!r}; there are auto, cuda, cuda:N, mps and cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         have = torch.cuda.device_count()
-        raise UsageError(f"{name}: this machine has {have or 'no'} CUDA device; try --device cpu")
+        raise UsageError(f"{name}: this machine has {have or 'no'} CUDA device; try `device` cpu")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("mps: this machine has no Apple GPU; try --device cpu")
+        raise UsageError("mps: this machine has no Apple GPU; try `device` cpu")
     return device
 
 
@@ -189,7 +189,7 @@ def _load_loras(pipe: Any, loras: Sequence[Lora]) -> None:
     names = []
     for number, lora in enumerate(loras):
         if not hasattr(pipe, "load_lora_weights"):
-            raise UsageError(f"{type(pipe).__name__} takes no LoRA; leave --lora")
+            raise UsageError(f"{type(pipe).__name__} takes no LoRA; leave `loras`")
         name = f"lora{number}"
         try:
             with warnings.catch_warnings():
@@ -198,12 +198,12 @@ def _load_loras(pipe: Any, loras: Sequence[Lora]) -> None:
         except Exception as error:  # peft, safetensors and the hub raise what they like
             reason = " ".join(str(error).split())[:200]
             raise SpectrumError(
-                f"--lora {lora.source}: can't be loaded into {type(pipe).__name__}"
+                f"`loras` {lora.source}: can't be loaded into {type(pipe).__name__}"
                 f" (is it for another model?): {reason}"
             ) from error
         if not any(name in adapters for adapters in pipe.get_list_adapters().values()):
             raise SpectrumError(
-                f"--lora {lora.source}: none of its layers is in {type(pipe).__name__};"
+                f"`loras` {lora.source}: none of its layers is in {type(pipe).__name__};"
                 " it is for another model"
             )
         names.append(name)
@@ -216,7 +216,7 @@ def _set_tiling(pipe: Any, preset: Preset, asked: bool | None) -> None:
         return
     vae: Any = getattr(pipe, "vae", None)
     if not hasattr(vae, "enable_tiling"):
-        raise UsageError(f"the VAE of {preset.name} can't be tiled; leave --vae-tiling")
+        raise UsageError(f"the VAE of {preset.name} can't be tiled; leave `vae_tiling`")
     vae.enable_tiling()
     if hasattr(vae, "enable_slicing"):
         vae.enable_slicing()
@@ -233,14 +233,14 @@ def _set_attention(denoiser: Any, backend: str) -> None:
         denoiser.set_attention_backend(backend)
     except Exception as error:  # a missing package, or a device that it doesn't run on
         reason = " ".join(str(error).split())
-        raise UsageError(f"--attention {backend} can't be used here: {reason}") from error
+        raise UsageError(f"`attention` {backend} can't be used here: {reason}") from error
 
 
 def _compile(denoiser: Any, preset: Preset) -> None:
     if not getattr(denoiser, "_repeated_blocks", None):
         raise UsageError(
             f"diffusers names no repeated blocks of {preset.name}'s {type(denoiser).__name__}"
-            " to compile; leave --compile"
+            " to compile; leave `compile`"
         )
     denoiser.compile_repeated_blocks(fullgraph=True)
 
@@ -248,7 +248,7 @@ def _compile(denoiser: Any, preset: Preset) -> None:
 def _quantization(bits: Quantize, preset: Preset, folder: Path | None) -> Any:
     """torchao's weight-only formats, for denoisers and text encoders of the transformer kind."""
     if find_spec("torchao") is None:
-        raise UsageError("--quantize needs torchao; `pip install spectrum-diffusion[quantize]`")
+        raise UsageError("`quantize` needs torchao; `pip install spectrum-diffusion[quantize]`")
     from diffusers import PipelineQuantizationConfig
     from diffusers import TorchAoConfig as DenoiserConfig
     from torchao import quantization
@@ -278,7 +278,7 @@ def _place(pipe: Any, device: torch.device, offload: Offload) -> Any:
     if offload == "none":
         return pipe.to(device)
     if device.type == "cpu":
-        raise UsageError("--offload moves weights between a GPU and memory; leave it on the CPU")
+        raise UsageError("`offload` moves weights between a GPU and memory; leave it on the CPU")
     offload_to(pipe, device, offload)
     return pipe
 
@@ -310,5 +310,5 @@ def _loading_failed(preset: Preset, folder: Path | None, error: Exception) -> st
     return (
         f"{preset.name}: its weights are not on this machine and the hub gave none"
         f" ({type(error).__name__}); run `hf download {preset.weights}`{license},"
-        " or point --weights at a folder that has them"
+        " or point `weights` at a folder that has them"
     )

@@ -99,7 +99,7 @@ class Tuned(_Strict):
 
 
 class Cache(_Strict):
-    """Defaults of `--speedup`, `--method` and `--blend`.
+    """Defaults of `speedup`, `method` and `blend`.
 
     `scale` and `tuned` hold for the method spectrum: the noise level σ/α at which the largest
     structure of a picture of 64 latent positions is decided (`spectrum.gaussian`), and steps.
@@ -178,11 +178,6 @@ class Preset(_Strict):
         if (self.media == "video") != (self.video is not None):
             raise ValueError("a preset has a section video if, and only if, its media is video")
         return self
-
-    @property
-    def reference(self) -> str:
-        """What `--model` takes to find it again."""
-        return self.name if self.path != Path() else self.weights
 
     @property
     def embedded_folder(self) -> Path | None:

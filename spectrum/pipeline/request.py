@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from spectrum.errors import UsageError
 from spectrum.methods import DEFAULT_METHOD, METHODS, Method, Target, get_method, tuned_method
-from spectrum.pipeline.inputs import Lora, fitted, like, parse_extras, parse_lora, read_image
+from spectrum.pipeline import checks
+from spectrum.pipeline.inputs import Lora, parse_extras, parse_lora
 from spectrum.pipeline.preset import Preset
 from spectrum.plan import Plan
 from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, Schedule
@@ -143,39 +144,26 @@ def resolve(
     extras: Sequence[str] = (),
 ) -> Request:
     """Fill what is None from the preset. Raises UsageError for what the model can't take."""
-    if not prompt.strip():
-        raise UsageError(f'the prompt is empty; try "{preset.example}"')
-    if preset.video is None and (frames is not None or fps is not None):
-        option = "--frames" if frames is not None else "--fps"
-        raise UsageError(f"{preset.name} makes images, so {option} means nothing to it; leave it")
-    scale = _guidance(preset, guidance)
-    if negative_prompt is not None:
-        _check_negative(preset, scale)
-    picture = _image(preset, image)
-    _check_strength(strength, picture)
-    num_steps = _positive("steps", steps, preset.steps)
-    wide, high = _sizes(preset, width, height, picture)
-    if picture is not None and wide and high and not _edits(preset):
-        picture = fitted(picture, wide, high)
-    if method is None:  # the preset's, with its blend unless another is asked for
-        method, blend = preset.cache.method, preset.cache.blend if blend is None else blend
-    chosen = get_method(method, blend)
-    if target is not None:
-        chosen = replace(chosen, target=target)
-    chosen = replace(chosen, scale=preset.cache.scale or unit_scale(scale))
+    checks.check_prompt(preset, prompt)
+    checks.check_video(preset, frames, fps)
+    scale = checks.guidance_scale(preset, guidance)
+    checks.check_negative(preset, negative_prompt, scale)
+    picture = checks.image_of(preset, image)
+    checks.check_strength(strength, picture)
+    wide, high = checks.sizes(preset, width, height, picture)
     request = Request(
         preset=preset,
         prompt=prompt.strip(),
         negative_prompt=preset.negative_prompt if negative_prompt is None else negative_prompt,
         width=wide,
         height=high,
-        frames=_frames(preset, frames),
-        fps=_positive("fps", fps, preset.video.fps) if preset.video else None,
-        steps=num_steps,
+        frames=checks.frame_count(preset, frames),
+        fps=checks.positive("fps", fps, preset.video.fps) if preset.video else None,
+        steps=checks.positive("steps", steps, preset.steps),
         guidance=scale,
         speedup=1.0,
-        method=chosen,
-        image=picture,
+        method=_method(preset, method, blend, target, scale),
+        image=checks.at_size(preset, picture, wide, high),
         image_path=image,
         strength=strength,
         loras=tuple(parse_lora(text) for text in loras),
@@ -184,16 +172,21 @@ def resolve(
     )
     request = replace(request, speedup=_speedup(request, speedup))
     _ = request.plan  # raises for a speedup that can't be had
-    if quality is not None:
-        if speedup is not None:
-            raise UsageError("--quality finds the speedup by itself; give it or --speedup")
-        if preset.distilled:
-            raise UsageError(
-                f"{preset.name} is made for {preset.steps} steps, so there is nothing to skip;"
-                " leave --quality"
-            )
-        return replace(request, schedule=AdaptiveSchedule(_tolerance(quality)))
-    return _as_tuned(request)
+    return _as_tuned(request) if quality is None else _adaptive(request, quality, speedup)
+
+
+def _method(
+    preset: Preset,
+    name: str | None,
+    blend: float | None,
+    target: Target | None,
+    guidance: float | None,
+) -> Method:
+    if name is None:  # the preset's, with its blend unless another is asked for
+        name, blend = preset.cache.method, preset.cache.blend if blend is None else blend
+    method = get_method(name, blend)
+    scale = preset.cache.scale or unit_scale(guidance)
+    return replace(method, target=target or method.target, scale=scale)
 
 
 def _speedup(request: Request, asked: float | None) -> float:
@@ -203,7 +196,7 @@ def _speedup(request: Request, asked: float | None) -> float:
         if asked is not None and asked != 1:
             raise UsageError(
                 f"{preset.name} is made for {preset.steps} steps, so there is nothing to skip;"
-                " leave --speedup"
+                " leave `speedup`"
             )
         return 1.0
     if asked is not None:
@@ -219,13 +212,24 @@ def _as_tuned(request: Request) -> Request:
         return request  # it was found with the model's own scheduler
     count = len(request.plan.computed_steps)
     for tuned in request.preset.cache.tuned:
-        if (tuned.num_steps, len(tuned.steps)) == (
-            request.run_steps,
-            count,
-        ) and count < tuned.num_steps:
+        same = (tuned.num_steps, len(tuned.steps)) == (request.run_steps, count)
+        if same and count < tuned.num_steps:
             method = tuned_method(tuned.length, tuned.trust)
             return replace(request, method=method, schedule=ExplicitSchedule(tuple(tuned.steps)))
     return request
+
+
+def _adaptive(request: Request, quality: str, speedup: float | None) -> Request:
+    """With as few computed steps as the quality takes."""
+    preset = request.preset
+    if speedup is not None:
+        raise UsageError("`quality` finds the speedup by itself; give it or `speedup`")
+    if preset.distilled:
+        raise UsageError(
+            f"{preset.name} is made for {preset.steps} steps, so there is nothing to skip;"
+            " leave `quality`"
+        )
+    return replace(request, schedule=AdaptiveSchedule(_tolerance(quality)))
 
 
 def _tolerance(quality: str) -> float:
@@ -238,57 +242,9 @@ def _tolerance(quality: str) -> float:
         tolerance = 0.0
     if not 0 < tolerance < 1:
         raise UsageError(
-            f"--quality is {', '.join(QUALITIES)} or an error between 0 and 1, not {quality!r}"
+            f"`quality` is {', '.join(QUALITIES)} or an error between 0 and 1, not {quality!r}"
         )
     return tolerance
-
-
-def _guidance(preset: Preset, guidance: float | None) -> float | None:
-    if preset.guidance is None:
-        if guidance is not None:
-            raise UsageError(f"{preset.name} takes no guidance; leave --guidance")
-        return None
-    scale = preset.guidance.scale if guidance is None else guidance
-    if not 0 <= scale < float("inf"):
-        raise UsageError(f"--guidance is 0 or more, not {scale:g}")
-    return scale
-
-
-def _image(preset: Preset, path: Path | None) -> Image | None:
-    if path is None:
-        return None
-    if preset.image == "none" and preset.image_pipeline is None:
-        raise UsageError(f"{preset.name} takes no image; leave --image")
-    return read_image(path)
-
-
-def _edits(preset: Preset) -> bool:
-    """Whether the image is looked at by the model, at its own size, and not started from."""
-    return preset.media == "image" and preset.image != "none"
-
-
-def _check_strength(strength: float | None, picture: Image | None) -> None:
-    if strength is None:
-        return
-    if picture is None:
-        raise UsageError("--strength says how far to leave an image; give one with --image FILE")
-    if not 0 < strength <= 1:
-        raise UsageError(f"--strength is above 0 and at most 1, not {strength:g}")
-
-
-def _sizes(
-    preset: Preset, width: int | None, height: int | None, picture: Image | None
-) -> tuple[int | None, int | None]:
-    if preset.size is None:
-        return width, height
-    usual = (preset.size.width, preset.size.height)
-    if picture is not None and width is None and height is None:
-        usual = like(picture, *usual, preset.size.multiple)
-    multiple = preset.size.multiple
-    return (
-        _size(preset.name, "width", width, usual[0], multiple),
-        _size(preset.name, "height", height, usual[1], multiple),
-    )
 
 
 def unknown_words(preset: Preset, prompt: str) -> list[str]:
@@ -297,47 +253,3 @@ def unknown_words(preset: Preset, prompt: str) -> list[str]:
         return []
     words = prompt.lower().replace(",", " ").replace(".", " ").split()
     return [word for word in dict.fromkeys(words) if word not in preset.vocabulary]
-
-
-def _check_negative(preset: Preset, guidance: float | None) -> None:
-    if preset.negative_prompt is None:
-        raise UsageError(f"{preset.name} takes no negative prompt; leave --negative-prompt")
-    if guidance is not None and guidance <= 1:
-        raise UsageError(
-            f"a negative prompt needs --guidance above 1 (it is {guidance:g}); try --guidance 3"
-        )
-
-
-def _positive(name: str, value: int | None, default: int) -> int:
-    if value is not None and value < 1:
-        raise UsageError(f"--{name} is 1 or more, not {value}")
-    return default if value is None else value
-
-
-def _size(model: str, name: str, value: int | None, default: int, multiple: int) -> int:
-    value = default if value is None else value
-    if value < multiple or value % multiple:
-        raise UsageError(
-            f"{model} takes a {name} in multiples of {multiple}, not {value};"
-            f" the nearest: {_nearest(value, multiple, multiple)}"
-        )
-    return value
-
-
-def _frames(preset: Preset, value: int | None) -> int:
-    if preset.video is None:
-        return 1
-    every = preset.video.every
-    value = preset.video.frames if value is None else value
-    if value < 1 or (value - 1) % every:
-        raise UsageError(
-            f"{preset.name} takes {every}·k + 1 frames, not {value};"
-            f" the nearest: {_nearest(value - 1, every, 0, plus=1)}"
-        )
-    return value
-
-
-def _nearest(value: int, multiple: int, least: int, plus: int = 0) -> str:
-    below = max(least, value // multiple * multiple)
-    candidates = [below] if below >= value else [below, below + multiple]
-    return " and ".join(str(candidate + plus) for candidate in candidates)

@@ -25,7 +25,7 @@ def check_folder(preset: Preset, folder: Path) -> None:
     index = folder / "model_index.json"
     if not index.is_file():
         raise UsageError(
-            f"{folder}: no model_index.json in it; --weights takes a folder of a whole pipeline,"
+            f"{folder}: no model_index.json in it; `weights` takes a folder of a whole pipeline,"
             " as save_pretrained writes it"
         )
     try:
@@ -36,7 +36,7 @@ def check_folder(preset: Preset, folder: Path) -> None:
     if found != preset.pipeline:
         raise UsageError(
             f"{folder} holds a {found}, but {preset.name} is a {preset.pipeline};"
-            " give the --model that these weights belong to"
+            " give the `model` that these weights belong to"
         )
     if missing := _missing_components(content, folder):
         raise UsageError(f"{folder}: {', '.join(missing)} missing; download the folder again")

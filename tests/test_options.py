@@ -1,0 +1,316 @@
+"""Options: the same on every command, and named by every error as the command line names them."""
+
+import ast
+import inspect
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import FunctionType
+
+import numpy as np
+import pytest
+import torch
+import typer
+from diffusers import FluxPipeline
+from PIL import Image
+from test_cli import FLUX, refused
+from tiny import tiny_flux
+
+from spectrum.errors import SpectrumError
+from spectrum.pipeline.discover import parameters
+from spectrum.pipeline.generate import plain
+from spectrum.pipeline.inputs import parse_extras
+from spectrum.pipeline.loading import Options
+from spectrum.pipeline.media import read_metadata
+from spectrum_cli import flags
+from spectrum_cli.main import app
+
+ROOT = Path(__file__).parent.parent
+LOADING = {
+    "gen": ["gen", "-m", "flux.1-dev", "x"],
+    "compare": ["compare", "-m", "flux.1-dev", "--method", "hold", "--speedup", 1.5, "x"],
+    "tune": ["tune", "flux.1-dev", "--speedups", 1.5, "--minutes", 1],
+    "inspect": ["inspect", "flux.1-dev"],
+}
+SMALL = [*FLUX[2:], "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights") / "flux"
+    tiny_flux().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=LOADING)
+def loading(request, weights):
+    """A command that loads a small model."""
+    steps = [] if request.param == "inspect" else ["--steps", 6]
+    return [*LOADING[request.param], *SMALL, *steps, "--weights", weights]
+
+
+@pytest.fixture
+def gen_args(weights):
+    steps = ["--steps", 6, "--speedup", 1.5, "--dtype", "float32", "--seed", 1]
+    return ["gen", *FLUX, "--weights", weights, *steps, "--quiet"]
+
+
+def commands():
+    return typer.main.get_command(app).commands
+
+
+# -- of the machine ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LOADING)
+def test_every_command_that_loads_takes_all_machine_options(name):
+    taken = {flag for p in commands()[name].params for flag in (*p.opts, *p.secondary_opts)}
+    machine = "weights device dtype offload quantize vae-tiling no-vae-tiling compile attention"
+    assert {f"--{flag}" for flag in machine.split()} <= taken
+
+
+def test_the_machine_options_reach_the_loading(spectrum, monkeypatch, loading, weights):
+    seen = []
+
+    def stop(request, device, options):
+        seen.append((device, options))
+        raise SpectrumError("enough")
+
+    monkeypatch.setattr("spectrum.pipeline.loading.load_pipeline", stop)
+    given = ["--device", "cpu", "--dtype", "float16", "--offload", "group", "--quantize", "fp8"]
+    given += ["--no-vae-tiling", "--compile", "--attention", "native"]
+    refused(spectrum(*loading, *given), "enough", code=1)
+    expected = Options("float16", weights, "group", "fp8", False, True, "native")
+    assert seen == [(torch.device("cpu"), expected)]
+
+
+def test_the_machine_options_that_cannot_be_had(spectrum, loading, tmp_path):
+    refused(spectrum(*loading, "--attention", "flsh"), "did you mean 'flash'")
+    refused(spectrum(*loading, "--quantize", "int2"), "no --quantize 'int2'", "int8, int4, fp8")
+    refused(spectrum(*loading, "--offload", "group", "--device", "cpu"), "--offload moves")
+    refused(spectrum(*loading, "--dtype", "half"), "float16")
+    refused(spectrum(*loading, "--device", "gpu"), "auto, cuda, cuda:N, mps and cpu")
+    refused(spectrum(*loading, "--weights", tmp_path), "no model_index.json", "--weights takes")
+
+
+def test_the_dtype_is_that_of_the_run(spectrum, weights, tmp_path):
+    small = [*SMALL, "--weights", weights, "--dtype", "float32"]
+    _, out, _ = spectrum(*LOADING["inspect"], *small, "--json")
+    assert json.loads(out)["feature_bytes"] == 64 * 32 * 4  # tokens of numbers of bytes
+    _, out, _ = spectrum(*LOADING["compare"], *small, "--steps", 6, "--json", "-o", "both")
+    assert json.loads(out)["dtype"] == "float32"
+
+
+def test_memory_is_told_by_every_command(spectrum, monkeypatch, loading):
+    from spectrum.pipeline.fit import Expectation
+
+    huge = Expectation({"transformer": 2**40}, 0, 2**30, 2**40, "cuda")
+    monkeypatch.setattr("spectrum.pipeline.fit.expect", lambda *_: huge)
+    loading.remove("--quiet")
+    err = spectrum(*loading, "--attention", "flsh")[2]
+    assert "memory: weights 1024.0 GiB" in err
+    assert "warning: 1024.0 GiB on a device that has 1.0 GiB free; --offload group" in err
+
+
+# -- of a request --------------------------------------------------------------------------------
+
+
+def test_guidance_moves_the_steps_of_a_plan(spectrum):
+    plans = []
+    for guidance in (1, 9):
+        _, out, _ = spectrum("plan", "--guidance", guidance, "--steps", 50, "--json")
+        plans.append(json.loads(out))
+    assert plans[1]["scale"] == pytest.approx(3 * plans[0]["scale"])
+    refused(spectrum("plan", "--guidance", -1), "--guidance is 0 or more")
+
+
+@pytest.mark.parametrize("command", ["gen", "compare", "plan"])
+def test_help_names_every_method(spectrum, monkeypatch, command):
+    from spectrum.methods import METHODS
+
+    monkeypatch.setenv("COLUMNS", "200")
+    _, out, _ = spectrum(command, "--help")
+    words = " ".join(out.replace("│", " ").split())
+    assert ", ".join(METHODS).replace("published", "published (the paper's)") in words
+
+
+# -- errors --------------------------------------------------------------------------------------
+
+
+def test_an_argument_becomes_the_flag_of_the_command():
+    group = typer.main.get_command(app).commands
+    flags.learn([*group.values(), group["inspect"]])
+    told = flags.with_flags(
+        "`speedup`, `negative_prompt`, `loras`, `extras`, `num_images`, `vae_tiling` of `model`:"
+        " `always`, `spectrum models` and `guidance_scale` stay, and `hf auth login` too"
+    )
+    assert told == (
+        "--speedup, --negative-prompt, --lora, --set, --num-images, --vae-tiling of MODEL:"
+        " `always`, `spectrum models` and `guidance_scale` stay, and `hf auth login` too"
+    )
+    flags.learn([*group.values(), group["gen"]])
+    assert flags.with_flags("`model`, `seed`") == "--model, --seed"
+
+
+def test_what_the_library_refuses_is_named_as_it_was_typed(spectrum, weights):
+    args = ["gen", *FLUX, "--weights", weights]
+    refused(spectrum(*args, "--strength", 0.5, "x"), "give one as --image")
+    refused(spectrum(*args, "--set", "height=8", "x"), "--set height: use --height for it")
+    refused(spectrum(*args, "--lora", "no.safetensors", "x"), "--lora no.safetensors: no such file")
+    refused(spectrum(*args, "--negative-prompt", "y", "x"), "leave --negative-prompt")
+    refused(spectrum(*args, "--quality", "good", "--speedup", 2, "x"), "it or --speedup")
+    refused(spectrum("gen", "-m", "fux", "x"), "`spectrum models`")
+    refused(spectrum("gen", "-m", "sdxl", "--weights", weights, "x"), "give the --model that")
+    refused(spectrum("inspect", "sdxl", "--weights", weights), "give the MODEL that")
+
+
+def texts(tree):
+    """Every string of a module but its docstrings, f-strings put together."""
+    inside, documents = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [getattr(part, "value", "") for part in node.values]
+            inside |= {id(part) for part in node.values}
+            yield node.lineno, "".join(part if isinstance(part, str) else "…" for part in parts)
+        elif isinstance(node, ast.Expr):
+            documents.add(id(node.value))
+    for node in ast.walk(tree):
+        ours = isinstance(node, ast.Constant) and id(node) not in inside | documents
+        if ours and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+# To be widened to all of spectrum/: what it raises is read by users of the library as well.
+@pytest.mark.parametrize("folder", ["pipeline"])
+def test_the_library_speaks_of_arguments(folder):
+    found = []
+    for path in sorted((ROOT / "spectrum" / folder).rglob("*.py")):
+        for line, text in texts(ast.parse(path.read_text())):
+            without_commands = re.sub(r"`[^`]* [^`]*`", "", text)
+            if re.search(r"--[a-zA-Z]", without_commands):
+                found.append(f"{path.name}:{line}: {text}")
+    assert found == []
+
+
+def test_what_the_pipeline_checks_is_wrong_usage(spectrum, gen_args):
+    told = "FluxPipeline refuses this: `max_sequence_length` cannot be greater than 512"
+    refused(spectrum(*gen_args, "--set", "max_sequence_length=513", "x"), told)
+    told = "FluxPipeline refuses this: The current scheduler class"  # in a helper of its module
+    refused(spectrum(*gen_args, "--scheduler", "heun", "--set", "sigmas=[1, 0.5]", "x"), told)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "transformers.T5EncoderModel.forward",  # before denoising
+        "diffusers.FluxTransformer2DModel.forward",
+        "diffusers.AutoencoderKL.decode",
+    ],
+)
+@pytest.mark.parametrize("kind", [TypeError, ValueError])
+def test_a_defect_is_not_called_wrong_usage(spectrum, gen_args, monkeypatch, place, kind):
+    def broken(*_args, **_kwargs):
+        raise kind("two\nlines")
+
+    monkeypatch.setattr(place, broken)
+    told = f"{kind.__name__}: two lines; SPECTRUM_DEBUG=1 shows where it happened"
+    refused(spectrum(*gen_args, "x"), told, code=1)
+    monkeypatch.setenv("SPECTRUM_DEBUG", "1")
+    with pytest.raises(kind, match="two"):
+        spectrum(*gen_args, "x")
+
+
+@pytest.mark.parametrize(("place", "code"), [("encode_prompt", 2), ("_unpack_latents", 1)])
+def test_only_before_it_denoises_does_the_pipeline_check(
+    spectrum, gen_args, monkeypatch, place, code
+):
+    """Its own module may raise for other reasons later."""
+
+    def broken(*_args, **_kwargs):
+        raise TypeError("odd")
+
+    own = FunctionType(broken.__code__, vars(sys.modules[FluxPipeline.__module__]))
+    monkeypatch.setattr(FluxPipeline, place, own)
+    refused(spectrum(*gen_args, "x"), "odd", code=code)
+
+
+def test_an_argument_that_the_pipeline_needs(spectrum, monkeypatch, gen_args):
+    needed = inspect.Parameter("mask_image", inspect.Parameter.KEYWORD_ONLY)
+    taken = {**parameters(FluxPipeline), "mask_image": needed}
+    monkeypatch.setattr("spectrum.pipeline.generate.parameters", lambda _: taken)
+    refused(spectrum(*gen_args, "x"), "needs --set mask_image=VALUE")
+
+
+# -- provenance ----------------------------------------------------------------------------------
+
+
+def picture(path):
+    return np.asarray(Image.open(path))
+
+
+def again(spectrum, file):
+    """What `show` says makes the file again."""
+    code, _, err = spectrum("show", file)
+    assert code == 0
+    words = shlex.split(err.removeprefix("again: "))
+    assert words[:2] == ["spectrum", "gen"]
+    return words[1:]
+
+
+def test_show_repeats_the_weights(spectrum, gen_args, weights):
+    assert spectrum(*gen_args, "-o", "a.png", "it's `seed`")[0] == 0
+    assert read_metadata(Path("a.png"))["weights"] == str(weights)
+    words = again(spectrum, "a.png")
+    assert words[words.index("--weights") + 1] == str(weights)
+    assert words[-1] == "it's `seed`"
+    assert spectrum(*words, "-q", "-o", "b.png")[0] == 0
+    assert np.array_equal(picture("a.png"), picture("b.png"))
+
+
+def test_show_repeats_what_decides_pixels(spectrum, gen_args, tmp_path):
+    Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / "in.png")
+    given = ["--method", "published", "--blend", 0.25, "--target", "output", "--guidance", 2.5]
+    given += ["--image", "in.png", "--strength", 0.75, "--scheduler", "euler"]
+    given += ["--set", "max_sequence_length=8", "--vae-tiling", "--attention", "native"]
+    given += ["--device", "cpu", "--steps", 8, "--speedup", 1.2]
+    assert spectrum(*gen_args, *given, "-o", "a.png", "x") == (0, "a.png\n", "")
+    document = read_metadata(Path("a.png"))
+    assert document["vae_tiling"] is True
+    assert document["compile"] is False
+    keys = ("offload", "quantize", "attention", "device", "dtype")
+    assert [document[key] for key in keys] == ["none", None, "native", "cpu", "float32"]
+    words = again(spectrum, "a.png")
+    assert set(map(str, given)) <= {*words, "max_sequence_length=8"}
+    assert spectrum(*words, "-q", "-o", "b.png")[0] == 0
+    assert np.array_equal(picture("a.png"), picture("b.png"))
+    assert read_metadata(Path("b.png")) == document
+
+
+def test_show_knows_a_preset_by_its_file(spectrum, gen_args, tmp_path):
+    """Elsewhere than where names are looked for."""
+    _, text, _ = spectrum("models", "show", "flux.1-dev")
+    (tmp_path / "mine.yaml").write_text(text)
+    args = ["mine.yaml" if word == "flux.1-dev" else word for word in gen_args]
+    assert spectrum(*args, "-o", "a.png", "x")[0] == 0
+    words = again(spectrum, "a.png")
+    assert words[words.index("--model") + 1] == "mine.yaml"
+    assert spectrum(*words, "-q", "-o", "b.png")[0] == 0
+    assert np.array_equal(picture("a.png"), picture("b.png"))
+
+
+def test_show_leaves_out_what_gen_knows_or_would_refuse(spectrum):
+    args = ["gen", "-m", "demo-video", "--steps", 3, "--seed", 1, "--frames", 1, "--guidance", 1]
+    assert spectrum(*args, "-q", "-o", "a.png", "a red circle")[0] == 0
+    words = again(spectrum, "a.png")
+    assert not {"--weights", "--fps", "--negative-prompt"} & {*words}
+    assert spectrum(*words, "-q", "-o", "b.png")[0] == 0
+    assert np.array_equal(picture("a.png"), picture("b.png"))
+
+
+def test_an_image_among_the_extras_is_a_path(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "in.png")
+    extras = parse_extras([f"mask_image={tmp_path / 'in.png'}"])
+    assert extras["mask_image"].size == (8, 8)
+    assert plain(extras["mask_image"]) == str(tmp_path / "in.png")
