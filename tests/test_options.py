@@ -182,7 +182,7 @@ def texts(tree):
             yield node.lineno, node.value
 
 
-# To be widened to all of spectrum/: what it raises is read by users of the library as well.
+# "." is all of the library, to which this is to be widened.
 @pytest.mark.parametrize("folder", ["pipeline"])
 def test_the_library_speaks_of_arguments(folder):
     found = []
@@ -271,7 +271,7 @@ def test_show_repeats_the_weights(spectrum, gen_args, weights):
 
 def test_show_repeats_what_decides_pixels(spectrum, gen_args, tmp_path):
     Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / "in.png")
-    given = ["--method", "published", "--blend", 0.25, "--target", "output", "--guidance", 2.5]
+    given = ["--method", "published", "--blend", 0.25, "--target", "denoised", "--guidance", 2.5]
     given += ["--image", "in.png", "--strength", 0.75, "--scheduler", "euler"]
     given += ["--set", "max_sequence_length=8", "--vae-tiling", "--attention", "native"]
     given += ["--device", "cpu", "--steps", 8, "--speedup", 1.2]
@@ -314,3 +314,4 @@ def test_an_image_among_the_extras_is_a_path(tmp_path):
     extras = parse_extras([f"mask_image={tmp_path / 'in.png'}"])
     assert extras["mask_image"].size == (8, 8)
     assert plain(extras["mask_image"]) == str(tmp_path / "in.png")
+    assert plain(parse_extras(["day=2020-01-02"])["day"]) == "2020-01-02"

@@ -161,8 +161,10 @@ def metadata(
 
 
 def plain(value: Any) -> Any:
-    """As JSON can hold it; of an image the file that it came from."""
-    return str(value.info[SOURCE]) if isinstance(value, Image) else value
+    """As JSON can hold it; an image as the file that it came from."""
+    if isinstance(value, Image):
+        return str(value.info.get(SOURCE, "image"))
+    return value if isinstance(value, (str, int, float, list, dict, type(None))) else str(value)
 
 
 def peak_memory_bytes(device: torch.device) -> int:
