@@ -84,6 +84,10 @@ def compare(
     comparison = Comparison(pipe, plain, rivals, cases, speedup, loaded.device, layout)
     with _Display(comparison, quiet):
         document = comparison.write(folder)
+    _tell(document, folder, as_json, quiet, began)
+
+
+def _tell(document: dict[str, Any], folder: Path, as_json: bool, quiet: bool, began: float) -> None:
     if as_json:
         emit_json(document)
     else:
