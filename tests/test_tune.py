@@ -17,13 +17,21 @@ from spectrum.errors import UsageError
 from spectrum.gaussian import Prior
 from spectrum.methods import METHODS, tuned_method
 from spectrum.pipeline.catalog import find_preset, preset_paths
+from spectrum.pipeline.generate import generate
 from spectrum.pipeline.media import to_uint8
-from spectrum.pipeline.preset import read_preset, trust_word
+from spectrum.pipeline.preset import ALWAYS, read_preset, trust_word
 from spectrum.pipeline.request import resolve
 from spectrum.schedule import ExplicitSchedule, LeastError
 from spectrum.timeline import Timeline
-from spectrum.tune import tuning
-from spectrum.tune.tuning import Case, Choice, Found, default_choice, tune, tuned_yaml
+from spectrum.tune import bench as bench_module
+from spectrum.tune import budget, candidates
+from spectrum.tune import scale as scale_module
+from spectrum.tune.bench import Bench, Case
+from spectrum.tune.candidates import Choice, Fewer, Planned, law, planned, usual
+from spectrum.tune.presettext import tuned_yaml, write_preset
+from spectrum.tune.scale import FittedScale
+from spectrum.tune.search import Found, Tuning, tune
+from spectrum.tune.settings import untuned
 
 MEAN_KEYS = {"mean", "standard_error"}
 
@@ -38,10 +46,11 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def args(weights, tmp_path, monkeypatch):
     """A search of few candidates."""
-    monkeypatch.setattr(tuning, "SCALES", (2.0,))
-    monkeypatch.setattr(tuning, "POWERS", (1.25,))
-    monkeypatch.setattr(tuning, "LENGTHS", (1.0, 2.0))
-    monkeypatch.setattr(tuning, "TRUSTS", (-0.5, 0.0))
+    for module in (candidates, scale_module, budget):
+        monkeypatch.setattr(module, "SCALES", (2.0,))
+    monkeypatch.setattr(candidates, "POWERS", (1.25,))
+    monkeypatch.setattr(candidates, "LENGTHS", (1.0, 2.0))
+    monkeypatch.setattr(candidates, "TRUSTS", (-0.5, 0.0))
     (tmp_path / "prompts.txt").write_text("a cat\n\na dog\n")
     return [
         "tune", "flux.1-dev", "--weights", weights, "--width", 32, "--height", 32, "--dtype",
@@ -52,7 +61,7 @@ def args(weights, tmp_path, monkeypatch):
 @pytest.fixture
 def counted(monkeypatch):
     """Calls of the pipeline; the one numbered `stop` is interrupted."""
-    real, calls = tuning.generate, []
+    real, calls = bench_module.generate, []
 
     def generate(pipe, request, seed, on_step=None, observe=None):
         calls.append(seed)
@@ -69,14 +78,35 @@ def counted(monkeypatch):
             return count
 
     counter = Counter()
-    monkeypatch.setattr(tuning, "generate", generate)
+    monkeypatch.setattr(bench_module, "generate", generate)
     return counter
+
+
+@pytest.fixture
+def favour(monkeypatch):
+    """Make some candidates better than they are, by 5 dB."""
+    real = Bench.quality
+
+    def make(wanted):
+        better = lambda self, what, case: real(self, what, case) + 5 * wanted(what)  # noqa: E731
+        monkeypatch.setattr(Bench, "quality", better)
+
+    return make
+
+
+def is_long(what):
+    return isinstance(what, Choice) and what.length == 2
+
+
+def is_large(what):
+    return not isinstance(what, Fewer) and what.scale > 10
 
 
 # -- the command ---------------------------------------------------------------------------------
 
 
-def test_a_preset_that_can_be_used(spectrum, args, counted, tmp_path, weights):
+def test_a_preset_that_can_be_used(spectrum, args, counted, favour, tmp_path, weights):
+    favour(is_long)
     code, out, err = spectrum(*args, "--json", "-o", "mine.yaml")
     assert code == 0, err
     assert "\x1b" not in err
@@ -87,9 +117,11 @@ def test_a_preset_that_can_be_used(spectrum, args, counted, tmp_path, weights):
     assert document["check_seeds"] == [2, 3]
     assert result["computed"] == len(result["steps"]) == 4
     assert result["speedup"] == 3
-    assert set(result["psnr"]) == {"tuned", "default", "fewer_steps"}
+    assert set(result["psnr"]) == {"tuned", "by_scale", "default", "fewer_steps"}
     assert all({"each", *MEAN_KEYS} == set(line) for line in result["psnr"].values())
     assert set(result["gain_over_default"]) == MEAN_KEYS
+    assert set(document["scale"]["gain_over_default"]) == MEAN_KEYS
+    assert result["own_steps"]
     preset = read_preset(tmp_path / "mine.yaml")
     assert preset.cache.method == "spectrum"
     assert preset.cache.speedup == find_preset("flux.1-dev").cache.speedup
@@ -98,7 +130,8 @@ def test_a_preset_that_can_be_used(spectrum, args, counted, tmp_path, weights):
     assert (tuned.length, trust_word(tuned.trust)) == (result["length"], result["trust"])
     request = resolve(preset, "x", steps=12, speedup=3)
     assert request.schedule == ExplicitSchedule(tuple(result["steps"]))
-    assert request.method == tuned_method(result["length"], tuned.trust)
+    method = tuned_method(result["length"], tuned.trust)
+    assert request.method == replace(method, scale=document["scale"]["scale"])
     with Image.open(tmp_path / "mine.png") as picture:
         assert picture.size == (800, 500)
     plain = np.load(tmp_path / "mine.tune" / "plain-000.npy")
@@ -128,11 +161,48 @@ def test_a_preset_that_can_be_used(spectrum, args, counted, tmp_path, weights):
     # Other settings are not mixed with these.
     for written in ("mine.yaml", "mine.png"):
         (tmp_path / written).unlink()
-    assert refused(spectrum(*args, "--guidance", 2, "-o", "mine.yaml"), "guidance", "--force")
+    assert refused(spectrum(*args, "--guidance", 2, "-o", "mine.yaml"), "guidance", "force")
     assert counted.taken() == 0
 
 
-def test_an_interrupted_search_goes_on(spectrum, args, counted, tmp_path):
+def test_a_scale_that_all_sizes_and_speedups_profit_from(spectrum, args, favour, tmp_path):
+    favour(is_large)
+    code, out, err = spectrum(*args, "-o", "mine.yaml")
+    assert code == 0, err
+    cache = read_preset(tmp_path / "mine.yaml").cache
+    assert cache.scale == pytest.approx(4 * 3.5**0.5 * 2, rel=0.5)
+    assert f"scale {cache.scale:g}, where the default has 7.48" in out
+    assert "it holds for every speedup, size and number of steps" in out
+    asked = ["--steps", 30, "--speedup", 5, "--width", 512, "--height", 512]  # not looked at
+    code, out, _ = spectrum("plan", "-m", "mine.yaml", *asked)
+    assert code == 0
+    assert f"pictures of 1,024 latent positions: scale {4 * cache.scale:.3g}" in out
+    plain = spectrum("plan", "-m", "flux.1-dev", *asked)[1]
+    assert out.splitlines()[3] != plain.splitlines()[3]  # other steps
+    code, out, _ = spectrum("plan", "-m", "mine.yaml", "--width", 1024, "--height", 1024, "--json")
+    assert json.loads(out)["scale"] == pytest.approx(8 * cache.scale)
+
+
+def test_nothing_is_written_where_nothing_is_better(spectrum, args, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench_module, "psnr", lambda ours, theirs: 30.0)
+    code, out, err = spectrum(*args, "-o", "mine.yaml")
+    assert code == 0, err
+    assert "none: the default stays" in out
+    assert "the default's: none was better" in out
+    assert "no steps were surely better than those the default computes" in out
+    assert out.splitlines()[-1].endswith("no preset is written")
+    assert "wrote" not in err
+    assert not list(tmp_path.glob("mine.[yp]*"))
+    code, out, err = spectrum(*args, "-o", "mine.yaml", "--json", "--quiet")
+    document = json.loads(out)
+    assert (code, err) == (0, "")
+    assert document["output"] is document["plot"] is None
+    assert not document["scale"]["better_than_default"]
+    assert not document["results"][0]["own_steps"]
+
+
+def test_an_interrupted_search_goes_on(spectrum, args, counted, favour, tmp_path):
+    favour(is_long)
     counted.stop = 9
     result = spectrum(*args, "--quiet")
     assert refused(result, "interrupted", "same command", code=130)
@@ -149,7 +219,10 @@ def test_an_interrupted_search_goes_on(spectrum, args, counted, tmp_path):
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_without_matplotlib_all_but_the_picture_comes_out(spectrum, args, tmp_path, monkeypatch):
+def test_without_matplotlib_all_but_the_picture_comes_out(
+    spectrum, args, favour, tmp_path, monkeypatch
+):
+    favour(is_long)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     code, out, err = spectrum(*args, "-o", "mine.yaml")
     assert code == 0, err
@@ -164,13 +237,19 @@ def test_without_matplotlib_all_but_the_picture_comes_out(spectrum, args, tmp_pa
 
 
 def test_too_little_time_is_said_after_the_first_run(spectrum, args, counted):
-    assert refused(spectrum(*args, "--quiet", "--minutes", 0.0001), "--minutes 0.0001", "or more")
+    assert refused(
+        spectrum(*args, "--quiet", "--minutes", 0.0001), "minutes", " 0.0001 ", "or more"
+    )
     assert counted.taken() == 1
 
 
 def test_refusals(spectrum, args, tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "there.yaml").write_text("")
+    for broken in ("\x07", "\x0c", "\x85", "\u2028", "\ufffe"):  # some end a line of a comment
+        (tmp_path / "broken.txt").write_text(f"a cat\n\na\tdog\nan elephant {broken}on ice\n")
+        result = spectrum(*args, "--prompts", "broken.txt")
+        assert refused(result, "broken.txt: line 4", "control character", repr(broken))
     assert refused(spectrum(*args, "--speedups", "fast"), "--speedups", "fast")
     assert refused(spectrum(*args, "--speedups", "1"), "above 1")
     assert refused(spectrum(*args, "--speedups", "20"), "largest speedup")
@@ -191,7 +270,7 @@ def test_refusals(spectrum, args, tmp_path):
 SHOWN = Prior(0.4, power=1.5, fall=0.0, settle=0.0)  # how x₀ moves in its plain runs
 
 
-class MadeUp(tuning.Bench):
+class MadeUp(Bench):
     """A model that is best with these steps, length and trust; prompts differ more than that."""
 
     def __init__(self, base, folder, best, cases=8, process=SHOWN):
@@ -206,17 +285,19 @@ class MadeUp(tuning.Bench):
 
     def plain(self, case):
         times = {"seconds": 5, "step_seconds": 0.1, "other_seconds": 0.0}
-        self._runs[f"plain #{case}"] = {**times, **self.shown}
+        self.store.runs[f"plain #{case}"] = {**times, **self.shown}
         self._ask(f"plain #{case}")
 
     def quality(self, what, case):
         key = f"{what.key} #{case}"
-        self._runs.setdefault(key, {"seconds": 1.1})
+        self.store.runs.setdefault(key, {"seconds": 1.1, "steps": None})
         self._ask(key)
         noise = random.Random(key).gauss(0, 0.05)
         prompt = random.Random(case).gauss(30, 5)
-        if isinstance(what, tuning.Fewer):
+        if isinstance(what, Fewer):
             return prompt - 10
+        if isinstance(what, Planned):
+            what = usual(what.request(self.base).plan.computed_steps, what.scale)
         far = sum(abs(a - b) for a, b in zip(what.steps, self.best.steps, strict=False))
         kind = abs(what.length - self.best.length) + (what.trust != self.best.trust)
         return prompt - 0.5 * far - kind + noise
@@ -227,15 +308,27 @@ def base():
     return resolve(find_preset("demo-image"), "x", speedup=1)
 
 
-BEST = Choice((0, 1, 3, 6, 10, 15, 21, 28, 37, 42, 46), 2.0, 0.0)  # ends as some of the grid do
+# ends as some of the grid do
+BEST = Choice((0, 1, 3, 6, 10, 15, 21, 28, 37, 42, 46), 2.0, 0.0, scale=4.0)
+
+
+def default_choice(base, speedup):
+    """The default's, as far as the preset tells."""
+    plan = planned(base, speedup)
+    return usual(plan.request(base).plan.computed_steps, plan.scale)
+
+
+def grid(bench, start):
+    return candidates.grid(bench.base, start, bench.levels(), bench.observed())
 
 
 def test_the_best_is_found(base, tmp_path):
     bench = MadeUp(base, tmp_path, BEST)
-    (found,) = tune(bench, [4.5], minutes=60)
-    assert found.best == BEST
+    tuning = tune(bench, [4.5], minutes=60)
+    (found,) = tuning.found
+    assert found.best == replace(BEST, scale=tuning.scale.chosen)
     assert found.better
-    assert found.default == replace(default_choice(base, 4.5), usual=False)
+    assert found.default == default_choice(base, 4.5)
     assert found.gain.mean == pytest.approx(
         np.mean(np.subtract(found.tuned_psnr, found.default_psnr))
     )
@@ -243,18 +336,87 @@ def test_the_best_is_found(base, tmp_path):
 
 
 def test_the_default_stays_where_nothing_is_better(base, tmp_path):
-    bench = MadeUp(base, tmp_path, replace(default_choice(base, 4.5), usual=False))
-    (found,) = tune(bench, [4.5], minutes=60)
-    assert found.best == found.default
+    bench = MadeUp(base, tmp_path, default_choice(base, 4.5))
+    tuning = tune(bench, [4.5], minutes=60)
+    (found,) = tuning.found
+    assert found.best == found.scaled == found.default
+    assert not tuning.better
     assert not found.better
     assert found.gain.mean == 0
+
+
+class OfOneScale(MadeUp):
+    """A model that wants another scale, and no steps but those that follow from it."""
+
+    def __init__(self, base, folder, wanted, cases=8):
+        super().__init__(base, folder, None, cases)
+        self.wanted = wanted
+
+    def quality(self, what, case):
+        key = f"{what.key} #{case}"
+        self.store.runs.setdefault(key, {"seconds": 1.1, "steps": None})
+        self._ask(key)
+        noise = random.Random(key).gauss(0, 0.2)
+        prompt = random.Random(case).gauss(30, 5)
+        if isinstance(what, Fewer):
+            return prompt - 10
+        planned = isinstance(what, Planned) or what.steps == self.known_steps(what)
+        return prompt - 2 * abs(np.log2(what.scale / self.wanted)) - (not planned) + noise
+
+    def known_steps(self, choice):
+        return self.known(Planned(len(choice.steps), choice.scale)).steps
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.36, 1.0, 1.4, 2.7, 4.0])
+def test_the_scale_is_fitted_over_all_speedups(base, tmp_path, factor):
+    bench = OfOneScale(base, tmp_path, 4 * factor)
+    tuning = tune(bench, [3, 4.5, 6], minutes=60)
+    scale = tuning.scale
+    assert scale.default == 4
+    assert abs(np.log2(scale.chosen / bench.wanted)) < 0.26  # half of what lies between two tried
+    assert scale.better == tuning.better == (factor != 1)
+    assert len(scale.tried) <= 9
+    assert scale.gain.mean == pytest.approx(2 * abs(np.log2(factor)), abs=0.6)
+    assert scale.gain.error is not None
+    for one in tuning.found:
+        assert one.best == one.scaled
+        assert one.best.scale == scale.chosen
+        assert one.default.scale == 4
+        assert (
+            one.gain.mean == pytest.approx(scale.gain.mean, abs=0.6)
+            if factor != 1
+            else not one.gain.mean
+        )
+    seen = [key for key in bench.asked if "scale" in key and "length" not in key]
+    assert len(seen) < 250  # of 3 speedups and 16 prompts, and those that `known_steps` asks for
+
+
+def test_a_scale_that_the_preset_states_is_tried_too(base, tmp_path):
+    cache = base.preset.cache.model_copy(update={"scale": 30.0})
+    stated = base.preset.model_copy(update={"cache": cache})
+    request = resolve(untuned(stated), "x", speedup=1)
+    scale = tune(OfOneScale(request, tmp_path, 30.0), [4.5], minutes=60).scale
+    assert (scale.default, scale.chosen) == (4, 30)
+
+
+def test_a_scale_that_only_the_search_likes_is_not_taken(base, tmp_path):
+    class Flattered(OfOneScale):
+        def quality(self, what, case):
+            found = super().quality(what, case)
+            return found if case in self.searched else 30.0
+
+    scale = tune(Flattered(base, tmp_path, 16.0), [4.5], minutes=60).scale
+    assert scale.best == 16
+    assert scale.search_gain.mean > 3
+    assert not scale.better
+    assert scale.chosen == scale.default
 
 
 @pytest.mark.parametrize("cases", [1, 2, 3, 8])
 @pytest.mark.parametrize("minutes", [6, 15, None])
 def test_time_is_kept(base, tmp_path, minutes, cases):
     bench = MadeUp(base, tmp_path, BEST, cases)
-    found = tune(bench, [3.5, 4.5], minutes)
+    found = tune(bench, [3.5, 4.5], minutes).found
     assert [one.count for one in found] == [14, 11]
     limit = 60 * minutes if minutes else 600
     assert bench.seconds <= limit * 1.1 + 20
@@ -264,14 +426,14 @@ def test_time_is_kept(base, tmp_path, minutes, cases):
 def test_the_default_is_said_by_its_steps_length_and_trust(base, tmp_path, speedup):
     bench = MadeUp(base, tmp_path, BEST)
     bench.plain(0)
-    guess = default_choice(base, speedup)
-    assert guess.usual
-    assert guess.request(base).method == replace(METHODS["spectrum"], scale=base.method.scale)
-    assert guess.request(base).schedule is None
-    bench._runs[f"{guess.key} #0"] = {"seconds": 1, "steps": list(range(len(guess.steps)))}
-    choice = bench.known_default(guess)
-    assert choice == Choice(tuple(range(len(guess.steps))), 1.0, METHODS["spectrum"].loop.trust)
-    assert replace(choice.request(base).method, scale=None) == METHODS["spectrum"]
+    plan = planned(base, speedup)
+    assert plan.request(base).method == replace(METHODS["spectrum"], scale=base.method.scale)
+    assert plan.request(base).schedule is None
+    steps = list(range(plan.count))
+    bench.store.runs[f"{plan.key} #0"] = {"seconds": 1, "psnr": 30.0, "steps": steps}
+    choice = bench.known(plan)
+    assert choice == Choice(tuple(steps), 1.0, METHODS["spectrum"].loop.trust, law(base))
+    assert choice.request(base).method == plan.request(base).method
     assert choice.request(base).schedule == ExplicitSchedule(choice.steps)
 
 
@@ -279,26 +441,26 @@ def test_the_default_is_said_by_its_steps_length_and_trust(base, tmp_path, speed
 def test_the_grid_begins_near_the_default(base, tmp_path, speedup):
     bench = MadeUp(base, tmp_path, BEST)
     bench.plain(0)
-    default = replace(default_choice(base, speedup), usual=False)
-    grid = tuning._grid(bench, default)
-    assert grid[0] == default
-    assert len(set(grid)) == len(grid)
-    assert all(len(one.steps) == len(default.steps) for one in grid)
-    assert all(one.steps[0] == 0 for one in grid)
+    default = default_choice(base, speedup)
+    choices = grid(bench, default)
+    assert choices[0] == default
+    assert len(set(choices)) == len(choices)
+    assert all(len(one.steps) == len(default.steps) for one in choices)
+    assert all(one.steps[0] == 0 for one in choices)
 
     def differs(one):
         return sum(getattr(one, name) != getattr(default, name) for name in ("length", "trust")) + (
             one.steps != default.steps
         )
 
-    near = [min(2, differs(one)) for one in grid]
+    near = [min(2, differs(one)) for one in choices]
     assert near == sorted(near)
-    kinds = {(one.length, one.trust) for one in grid}
-    assert kinds == {(length, trust) for length in tuning.LENGTHS for trust in tuning.TRUSTS}
-    assert len(grid) == len(kinds) * len({one.steps for one in grid})
-    for prior in tuning.scaled(bench.base):
+    kinds = {(one.length, one.trust) for one in choices}
+    assert kinds == {(long, trust) for long in candidates.LENGTHS for trust in candidates.TRUSTS}
+    assert len(choices) == len(kinds) * len({one.steps for one in choices})
+    for prior in candidates.scaled(base, default.scale):
         steps = LeastError(len(default.steps), prior).computed_steps(base.timeline)
-        assert any(one.steps == tuple(steps) for one in grid)
+        assert any(one.steps == tuple(steps) for one in choices)
 
 
 @dataclass(frozen=True)
@@ -324,7 +486,7 @@ def test_the_grid_holds_steps_by_what_plain_runs_showed(name, tmp_path):
     base = resolve(find_preset(name), "x", speedup=1)
     count, handover = base.run_steps, base.preset.handover(base.run_steps)
     assert (handover > 0) == (name != "demo-image")
-    default = replace(default_choice(base, 4), usual=False)
+    default = default_choice(base, 4)
     bench = MadeUp(
         base, tmp_path / "a", default, cases=2, process=Prior(0.2, power=2.5, fall=0.0, settle=0.0)
     )
@@ -335,18 +497,18 @@ def test_the_grid_holds_steps_by_what_plain_runs_showed(name, tmp_path):
     # prompts count alike, however far x₀ moves with them
     other = Prior(0.1, power=1.5, fall=0.0, settle=0.0).covariance(levels)
     other = 1e4 * np.diff(np.diff(other, axis=0), axis=1)
-    bench._runs["plain #1"]["moves"] = other.tolist()
-    first = np.array(bench._runs["plain #0"]["moves"])
+    bench.store.runs["plain #1"]["moves"] = other.tolist()
+    first = np.array(bench.store.runs["plain #0"]["moves"])
     shown = first / np.trace(first) + other / np.trace(other)
     np.testing.assert_allclose(bench.observed(), shown / 2, rtol=1e-9)
-    placements = {one.steps for one in tuning._grid(bench, default)}
+    placements = {one.steps for one in grid(bench, default)}
     priors_alone = MadeUp(base, tmp_path / "b", default, cases=2, process=None)
     priors_alone.plain(0)
     assert priors_alone.observed() is None
-    without = {one.steps for one in tuning._grid(priors_alone, default)}
+    without = {one.steps for one in grid(priors_alone, default)}
     assert without < placements
     expected = set()
-    for scale in {prior.scale for prior in tuning.scaled(base)}:
+    for scale in {prior.scale for prior in candidates.scaled(base, default.scale)}:
         steps = []
         for begin, end in ((0, handover), (handover, count)):
             mine = sum(begin <= step < end for step in default.steps)
@@ -363,7 +525,7 @@ def test_the_grid_holds_steps_by_what_plain_runs_showed(name, tmp_path):
 
 
 def test_what_later_plain_runs_showed_is_not_mixed_up_with_the_first(base, tmp_path):
-    default = replace(default_choice(base, 4.5), usual=False)
+    default = default_choice(base, 4.5)
     first = MadeUp(
         base, tmp_path / "a", default, cases=1, process=Prior(0.2, power=2.5, fall=0.0, settle=0.0)
     )
@@ -373,7 +535,7 @@ def test_what_later_plain_runs_showed_is_not_mixed_up_with_the_first(base, tmp_p
     grids = []
     for bench in (first, other):
         bench.plain(0)
-        grids.append({one.steps for one in tuning._grid(bench, default)})
+        grids.append({one.steps for one in grid(bench, default)})
     shown = Prior(3.0, power=0.3, fall=0.0, settle=0.0)
     steps = LeastError(len(default.steps), shown).computed_steps(base.timeline)
     assert tuple(steps) in grids[1]
@@ -384,30 +546,30 @@ def test_moves_of_another_number_of_steps_are_left_aside(base, tmp_path):
     bench = MadeUp(base, tmp_path, BEST, cases=2)
     bench.plain(0)
     assert bench.observed().shape == (49, 49)
-    bench._runs["plain #0"]["moves"] = [[1.0]]
+    bench.store.runs["plain #0"]["moves"] = [[1.0]]
     assert bench.observed() is None
 
 
 def test_levels_that_the_scheduler_does_not_tell_are_the_presets(base, tmp_path):
     bench = MadeUp(base, tmp_path, BEST)
     bench.plain(0)
-    bench._runs["plain #0"]["levels"] = None
+    bench.store.runs["plain #0"]["levels"] = None
     assert bench.levels() == base.preset.levels(50)
-    bench._runs["plain #0"]["levels"] = [1.0, *np.linspace(1, 0.1, 50)]
+    bench.store.runs["plain #0"]["levels"] = [1.0, *np.linspace(1, 0.1, 50)]
     assert bench.levels() == tuple(np.linspace(1, 0.1, 50))
 
 
 def test_plain_runs_record_levels_and_moves(flux, tmp_path):
-    preset = tuning.untuned(find_preset("flux.1-dev"))
+    preset = untuned(find_preset("flux.1-dev"))
     base = resolve(preset, "x", width=32, height=32, steps=12, speedup=1)
-    bench = tuning.Bench(lambda: flux, base, [Case("x", 3), Case("y", 4)], tmp_path, {})
+    bench = Bench(lambda: flux, base, [Case("x", 3), Case("y", 4)], tmp_path, {})
     bench.plain(0)
     bench.plain(1)
     ways = []
     for number, case in enumerate(bench.cases[:2]):
         ways.append([])
         request = replace(base, prompt=case.prompt)
-        made = tuning.generate(flux, request, case.seed, observe=lambda _, x0: ways[-1].append(x0))
+        made = generate(flux, request, case.seed, observe=lambda _, x0: ways[-1].append(x0))
         np.testing.assert_array_equal(bench.plain(number), made.pixels.astype(np.float16))
         np.testing.assert_array_equal(to_uint8(made.pixels), made.frames)
         assert made.pixels.dtype == np.float32
@@ -419,7 +581,7 @@ def test_plain_runs_record_levels_and_moves(flux, tmp_path):
         assert len(moves) == 11
         np.testing.assert_allclose(run["moves"], moves @ moves.T, rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(run["moves"], np.transpose(run["moves"]))
-    again = tuning.Bench(lambda: None, base, bench.cases[:2], tmp_path, {})
+    again = Bench(lambda: None, base, bench.cases[:2], tmp_path, {})
     again.plain(0)
     assert again.levels() == bench.levels()
     np.testing.assert_array_equal(again.observed(), bench.observed())
@@ -427,7 +589,7 @@ def test_plain_runs_record_levels_and_moves(flux, tmp_path):
 
 
 def test_results_of_other_settings_are_kept_apart(base, tmp_path):
-    MadeUp(base, tmp_path, BEST)._record("x", {"seconds": 1})
+    MadeUp(base, tmp_path, BEST).store.record("x", {"seconds": 1})
     assert MadeUp(base, tmp_path, BEST).recorded == 1
     with pytest.raises(UsageError, match="cases"):
         MadeUp(base, tmp_path, BEST, cases=3)
@@ -442,19 +604,15 @@ def test_a_run_that_is_known_to_be_the_same_is_not_done_again(flux, counted, tmp
     )
 
     def bench(name):
-        return tuning.Bench(lambda: flux, base, [Case("x", 1)], tmp_path / name, {})
+        return Bench(lambda: flux, base, [Case("x", 1)], tmp_path / name, {})
 
-    first, always = bench("a"), Choice((0, 2, 5, 8, 11), 1.0, tuning.ALWAYS)
+    first, always = bench("a"), Choice((0, 2, 5, 8, 11), 1.0, ALWAYS, law(base))
     trusted = first.quality(always, 0)
-    trends = first._runs[f"{always.key} #0"]["trends"]
+    trends = first.store.runs[f"{always.key} #0"]["trends"]
     assert len(trends) == 3
-    default = first.known_default(default_choice(base, 3))
-    assert first.quality(default, 0) == pytest.approx(
-        first.quality(replace(default, usual=True), 0)
-    )
     counted.taken()
     for trust in (-0.5, 0.0, 0.2, 1e9):
-        choice = Choice(always.steps, 1.0, trust)
+        choice = replace(always, trust=trust)
         known = first._same(choice, 0)
         assert (known is not None) == (min(trends) > trust)
         if known:
@@ -462,23 +620,47 @@ def test_a_run_that_is_known_to_be_the_same_is_not_done_again(flux, counted, tmp
             assert counted.taken() == 0
             assert bench("b").quality(choice, 0) == pytest.approx(trusted)
             counted.taken()
+    assert first._same(replace(always, trust=-0.5, scale=1.0), 0) is None
+
+
+def test_the_default_with_its_steps_said_is_the_same_run(flux, counted, tmp_path):
+    base = resolve(
+        untuned(find_preset("flux.1-dev")), "x", width=32, height=32, steps=12, speedup=1
+    )
+    for scale in (law(base), 1.0):
+        plan = Planned(4, scale)
+        bench = Bench(lambda: flux, base, [Case("x", 1)], tmp_path / f"{scale}", {})
+        default = bench.known(plan)
+        counted.taken()
+        assert bench.quality(default, 0) == bench.quality(plan, 0)
+        assert counted.taken() == 0
+        other = Bench(lambda: flux, base, [Case("x", 1)], tmp_path / f"{scale} again", {})
+        assert other.quality(default, 0) == pytest.approx(bench.quality(plan, 0))
+        assert counted.taken() == 2
 
 
 # -- the preset ----------------------------------------------------------------------------------
 
 
-def made_up_found(best=BEST):
-    default = Choice((*range(len(best.steps) - 1), 49), 1.0, -0.5)
-    figures = ((30.0, 32.0), (29.0, 30.5), (20.0, 21.0))
-    return Found(50, default, best, *figures, 9, spread([1.0, 2.0]))
+AS_THE_LAW = FittedScale(4.0, 4.0, (1.0, 4.0), spread([0.0, 0.0]), spread([0.0, 0.0]))
+ANOTHER = FittedScale(4.0, 5.66, (4.0, 5.66), spread([1.0, 2.0]), spread([1.0, 2.0]))
+
+
+def made_up(best=BEST, scale=AS_THE_LAW):
+    count = len(best.steps) if best else 11
+    default = Choice((*range(count - 1), 49), 1.0, -0.5, 4.0)
+    scaled = replace(default, scale=scale.chosen)
+    figures = ((30.0, 32.0), (29.5, 31.0), (29.0, 30.5), (20.0, 21.0))
+    found = Found(50, default, scaled, best or scaled, *figures, 9, spread([1.0, 2.0]))
+    return Tuning(scale, (found,))
 
 
 @pytest.mark.parametrize("name", preset_paths())
 def test_everything_else_of_a_preset_stays(name, tmp_path):
     preset = find_preset(name)
-    text = tuned_yaml(preset, [made_up_found()], ["Tuned.", "  by a test"])
+    text = tuned_yaml(preset, made_up(), ["Tuned.", "  by a test"])
     path = tmp_path / "mine.yaml"
-    tuning.write_preset(path, text)
+    write_preset(path, text)
     after = read_preset(path)
     assert after.cache.tuned[0].steps == list(BEST.steps)
     weights = f"embedded:{name}" if preset.weights == "embedded" else preset.weights
@@ -494,36 +676,40 @@ def test_everything_else_of_a_preset_stays(name, tmp_path):
 
 def test_what_was_tuned_before_for_other_steps_stays(tmp_path):
     preset, path = find_preset("demo-image"), tmp_path / "mine.yaml"
-    tuning.write_preset(path, tuned_yaml(preset, [made_up_found()], []))
-    other = Choice((0, 20, 49), 4.0, tuning.ALWAYS)
-    tuning.write_preset(path, tuned_yaml(read_preset(path), [made_up_found(other)], []))
+    write_preset(path, tuned_yaml(preset, made_up(), []))
+    other = Choice((0, 20, 49), 4.0, ALWAYS, 4.0)
+    write_preset(path, tuned_yaml(read_preset(path), made_up(other), []))
     assert "length: 4, trust: always," in path.read_text()
     after = read_preset(path).cache.tuned
     kept = [(entry.steps, entry.length, entry.trust) for entry in after]
-    assert kept[0] == (list(other.steps), 4.0, tuning.ALWAYS)
+    assert kept[0] == (list(other.steps), 4.0, ALWAYS)
     assert (list(BEST.steps), BEST.length, BEST.trust) in kept[1:]
     again = replace(BEST, steps=(*BEST.steps[:-2], 43, 46))  # found anew
-    tuning.write_preset(path, tuned_yaml(read_preset(path), [made_up_found(again)], []))
+    write_preset(path, tuned_yaml(read_preset(path), made_up(again), []))
     steps = [entry.steps for entry in read_preset(path).cache.tuned]
     assert steps == [list(again.steps), list(other.steps)]
 
 
-def test_the_default_is_written_where_nothing_was_better(tmp_path):
-    found = made_up_found()
-    found = replace(found, best=found.default)
-    text = tuned_yaml(find_preset("demo-image"), [found], [])
-    tuning.write_preset(tmp_path / "mine.yaml", text)
-    entry = read_preset(tmp_path / "mine.yaml").cache.tuned[0]
-    assert entry.steps == list(found.default.steps)
-    assert (entry.length, entry.trust) == (1.0, -0.5)
-    assert "nothing was surely better" in text
-    assert "over the default" not in text
+def test_a_scale_is_written_alone_where_no_steps_were_better(tmp_path):
+    text = tuned_yaml(find_preset("demo-image"), made_up(None, ANOTHER), [])
+    write_preset(tmp_path / "mine.yaml", text)
+    cache = read_preset(tmp_path / "mine.yaml").cache
+    assert (cache.scale, cache.tuned) == (5.66, [])
+    assert "# +1.50 ± 0.50 dB over the default, which is 4; mean of" in text
+    text = tuned_yaml(find_preset("demo-image"), made_up(BEST, ANOTHER), [])
+    write_preset(tmp_path / "mine.yaml", text)
+    cache = read_preset(tmp_path / "mine.yaml").cache
+    assert (cache.scale, cache.tuned[0].steps) == (5.66, list(BEST.steps))
+    assert "+0.75 ± 0.25 dB over the plan by this scale" in text
+    text = tuned_yaml(read_preset(tmp_path / "mine.yaml"), made_up(BEST), [])
+    write_preset(tmp_path / "mine.yaml", text)
+    assert read_preset(tmp_path / "mine.yaml").cache.scale is None  # the law's was as good now
 
 
 @pytest.mark.filterwarnings("ignore")  # of diffusers, which the command silences
 def test_a_model_without_a_file_is_written_out(weights, tmp_path):
     preset = find_preset(str(weights))
-    tuning.write_preset(tmp_path / "mine.yaml", tuned_yaml(preset, [made_up_found()], []))
+    write_preset(tmp_path / "mine.yaml", tuned_yaml(preset, made_up(), []))
     after = read_preset(tmp_path / "mine.yaml")
     assert after.weights == str(weights)
     assert after.pipeline == "FluxPipeline"
@@ -532,5 +718,5 @@ def test_a_model_without_a_file_is_written_out(weights, tmp_path):
 
 def test_nothing_unreadable_is_written(tmp_path):
     with pytest.raises(UsageError):
-        tuning.write_preset(tmp_path / "mine.yaml", "weights: [\n")
+        write_preset(tmp_path / "mine.yaml", "weights: [\n")
     assert list(tmp_path.iterdir()) == []

@@ -49,23 +49,16 @@ class Spread:
 
 def likeness(frames: Pixels, reference: Pixels) -> Likeness:
     """Means over the frames. Raises UsageError where the shapes differ.  # [F, H, W, 3] both"""
-    from torchmetrics.functional.image import (
-        peak_signal_noise_ratio,
-        structural_similarity_index_measure,
-    )
+    from torchmetrics.functional.image import structural_similarity_index_measure
 
     if frames.shape != reference.shape:
         raise UsageError(
             f"`frames` of {frames.shape} can't be compared to `reference` of {reference.shape}"
         )
-    psnr, ssim, lpips = [], [], []
+    ssim, lpips = [], []
     network = _lpips() if has_lpips() and min(frames.shape[1:3]) >= _LPIPS_PIXELS else None
     for start in range(0, len(frames), _BATCH):
         ours, theirs = (_channels_first(x[start : start + _BATCH]) for x in (frames, reference))
-        decibels = peak_signal_noise_ratio(
-            ours, theirs, data_range=1.0, reduction="none", dim=(1, 2, 3)
-        )
-        psnr += decibels.clamp(max=PSNR_LIMIT).tolist()
         similar = structural_similarity_index_measure(
             ours, theirs, data_range=1.0, reduction="none"
         )
@@ -77,7 +70,18 @@ def likeness(frames: Pixels, reference: Pixels) -> Likeness:
                     float(network(a[None], b[None])) for a, b in zip(ours, theirs, strict=True)
                 ]
             network.reset()
-    return Likeness(_mean(psnr), _mean(ssim), _mean(lpips) if lpips else None)
+    return Likeness(psnr(frames, reference), _mean(ssim), _mean(lpips) if lpips else None)
+
+
+def psnr(frames: Pixels, reference: Pixels) -> float:
+    """Decibels of range 1, at most PSNR_LIMIT, the mean over the frames.  # [F, H, W, 3] both"""
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    ours, theirs = _channels_first(frames), _channels_first(reference)
+    decibels = peak_signal_noise_ratio(
+        ours, theirs, data_range=1.0, reduction="none", dim=(1, 2, 3)
+    )
+    return float(decibels.clamp(max=PSNR_LIMIT).mean())
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -214,7 +214,7 @@ def _as_tuned(request: Request) -> Request:
     for tuned in request.preset.cache.tuned:
         same = (tuned.num_steps, len(tuned.steps)) == (request.run_steps, count)
         if same and count < tuned.num_steps:
-            method = tuned_method(tuned.length, tuned.trust)
+            method = replace(tuned_method(tuned.length, tuned.trust), scale=request.method.scale)
             return replace(request, method=method, schedule=ExplicitSchedule(tuple(tuned.steps)))
     return request
 

@@ -1,0 +1,70 @@
+"""Where a search starts: the preset without what was tuned, and what its results hold for."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spectrum import __version__
+from spectrum.pipeline.loading import Options
+from spectrum.pipeline.preset import Cache, Preset
+from spectrum.pipeline.request import Request
+from spectrum.pipeline.weights import weights_folder
+
+
+def untuned(preset: Preset) -> Preset:
+    """The preset with the default method and no tuned steps, at its own speedup and scale."""
+    cache = Cache(speedup=preset.cache.speedup, scale=preset.cache.scale)
+    return preset.model_copy(update={"cache": cache})
+
+
+def run_settings(request: Request, options: Options, device: torch.device) -> dict[str, Any]:
+    """All that a run's pictures depend on, but for prompt and seed; of these types JSON has."""
+    preset, folder = request.preset, weights_folder(request.preset, options.weights)
+    picture = request.image_path
+    return {
+        "model": preset.name,
+        "pipeline": request.pipeline,
+        "weights": str(folder.resolve()) if folder else preset.weights,
+        "weights_mark": weights_mark(folder) if folder else None,
+        "steps": request.steps,
+        "guidance": request.guidance,
+        "negative_prompt": request.negative_prompt,
+        "width": request.width,
+        "height": request.height,
+        "frames": request.frames,
+        "image": hashlib.sha256(picture.read_bytes()).hexdigest() if picture else None,
+        "scheduler": preset.scheduler.model_dump() if preset.scheduler else None,
+        "call": preset.call,
+        "dtype": options.dtype,
+        **options.pixels,
+        "device": _device_name(device),
+        "versions": _versions(),
+    }
+
+
+def weights_mark(folder: Path) -> str:
+    """Changes when a file in the folder does, by names, sizes and times."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            found = path.stat()
+            mark = f"{path.relative_to(folder)} {found.st_size} {found.st_mtime_ns}"
+            digest.update(mark.encode())
+    return digest.hexdigest()[:16]
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device.type} ({torch.cuda.get_device_name(device)})"
+    return f"{device.type} ({platform.machine()})"
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("torch", "diffusers", "transformers")}
+    return {"spectrum": __version__, **packages}
