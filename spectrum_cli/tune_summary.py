@@ -59,14 +59,14 @@ def _scale_line(scale: FittedScale) -> str:
     tried = f"{len(scale.tried)} were tried"
     if scale.better:
         return (
-            f"scale {scale.chosen:g}, where the default has {scale.default:g}:"
-            f" {spread_text(scale.gain)} in the mean of these; it holds for every speedup, size"
+            f"scale {scale.chosen:.3g}, where the default has {scale.default:.3g}:"
+            f" {spread_text(scale.gain)} in the mean of these; it is used for every speedup, size"
             f" and number of steps ({tried})"
         )
     if scale.best == scale.default:
-        return f"scale {scale.default:g}, the default's: none was better ({tried})"
+        return f"scale {scale.default:.3g}, the default's: none was better ({tried})"
     return (
-        f"scale {scale.default:g}, the default's: {scale.best:g}, best in the search, was not"
+        f"scale {scale.default:.3g}, the default's: {scale.best:.3g}, best in the search, was not"
         f" surely better in the check, {spread_text(scale.gain)} ({tried})"
     )
 

@@ -172,7 +172,7 @@ def test_a_scale_that_all_sizes_and_speedups_profit_from(spectrum, args, favour,
     cache = read_preset(tmp_path / "mine.yaml").cache
     assert cache.scale == pytest.approx(4 * 3.5**0.5 * 2, rel=0.5)
     assert f"scale {cache.scale:g}, where the default has 7.48" in out
-    assert "it holds for every speedup, size and number of steps" in out
+    assert "it is used for every speedup, size and number of steps" in out
     asked = ["--steps", 30, "--speedup", 5, "--width", 512, "--height", 512]  # not looked at
     code, out, _ = spectrum("plan", "-m", "mine.yaml", *asked)
     assert code == 0

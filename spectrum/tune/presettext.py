@@ -75,7 +75,7 @@ def _scale_comments(tuning: Tuning) -> Iterator[str]:
     scale: FittedScale = tuning.scale
     counts = ", ".join(str(one.count) for one in tuning.found)
     first = tuning.found[0]
-    yield f"{spread_text(scale.gain)} over the default, which is {scale.default:g}; mean of"
+    yield f"{spread_text(scale.gain)} over the default, which is {scale.default:.3g}; mean of"
     yield f"{counts} of {first.num_steps} computed, {_prompts(first)}"
 
 
