@@ -161,7 +161,7 @@ def test_a_preset_that_can_be_used(spectrum, args, counted, favour, tmp_path, we
     # Other settings are not mixed with these.
     for written in ("mine.yaml", "mine.png"):
         (tmp_path / written).unlink()
-    assert refused(spectrum(*args, "--guidance", 2, "-o", "mine.yaml"), "guidance", "force")
+    assert refused(spectrum(*args, "--guidance", 2, "-o", "mine.yaml"), "guidance", "--force")
     assert counted.taken() == 0
 
 
@@ -237,9 +237,7 @@ def test_without_matplotlib_all_but_the_picture_comes_out(
 
 
 def test_too_little_time_is_said_after_the_first_run(spectrum, args, counted):
-    assert refused(
-        spectrum(*args, "--quiet", "--minutes", 0.0001), "minutes", " 0.0001 ", "or more"
-    )
+    assert refused(spectrum(*args, "--quiet", "--minutes", 0.0001), "--minutes 0.0001", "or more")
     assert counted.taken() == 1
 
 

@@ -1,6 +1,6 @@
 """The one number that a model may want otherwise: S, fitted over all speedups and prompts together.
 
-Steps are placed by S, and forecasts weigh by it. So what is found here holds for every speedup,
+Steps are placed by S, and forecasts weigh by it. So what is found here is used for every speedup,
 size and number of steps, also those that were not looked at; and a handful of values tried on all
 prompts tells it better than hundreds of step positions are told.
 """
