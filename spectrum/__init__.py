@@ -13,7 +13,7 @@ from spectrum.errors import SpectrumError, UsageError
 from spectrum.report import Report, Step
 
 if TYPE_CHECKING:
-    from spectrum.engine import SpectralCache
+    from spectrum.engine import SpectralCache, cache_of
     from spectrum.forecast import Forecaster
     from spectrum.methods import METHODS, Method
     from spectrum.plan import Plan
@@ -28,6 +28,7 @@ _LATER = {
     "Schedule": "schedule",
     "SpectralCache": "engine",
     "Timeline": "timeline",
+    "cache_of": "engine",
 }
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Timeline",
     "UsageError",
     "__version__",
+    "cache_of",
 ]
 
 try:

@@ -9,7 +9,7 @@ feature of each guidance branch, as published (`spectrum.feature`), or the denoi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from inspect import BoundArguments
 from types import TracebackType
@@ -24,9 +24,9 @@ from spectrum.forecast import Forecaster
 from spectrum.methods import DEFAULT_METHOD, Method, Target, get_method
 from spectrum.plan import NOISY_SPEEDUP, Plan
 from spectrum.report import Interval, Report, Step
-from spectrum.schedule import Schedule
+from spectrum.schedule import ExplicitSchedule, Schedule
 from spectrum.schedulers import asks_for_noise, read_timeline
-from spectrum.tap import Tap
+from spectrum.tap import Tap, tap_on
 from spectrum.target import Call, Current
 from spectrum.target import Target as RunningTarget
 
@@ -76,7 +76,8 @@ class SpectralCache:
         blend: for "published" and "affine", the share of the ridge against linear extrapolation.
         forecaster: instead of the method's, anything with `weights` and `keeps`; of the feature,
             if no target is given.
-        schedule: instead of a plan for `speedup`, anything with `computed_steps(timeline)`.
+        schedule: instead of a plan for `speedup`, the numbers of the steps to compute, or anything
+            with `computed_steps(timeline)`.
         target: instead of the method's, what is forecast: "feature" or "denoised".
         on_step: called as on_step(report, None) when denoising begins, and as
             on_step(report, step) after each step.
@@ -96,7 +97,7 @@ class SpectralCache:
         method: str | Method = DEFAULT_METHOD,
         blend: float | None = None,
         forecaster: Forecaster | None = None,
-        schedule: Schedule | None = None,
+        schedule: Schedule | Sequence[int] | None = None,
         target: Target | None = None,
         on_step: Listener | None = None,
         observe: Observer | None = None,
@@ -112,25 +113,28 @@ class SpectralCache:
             chosen = replace(chosen, forecaster=forecaster, loop=None, target="feature")
         self._method = chosen if target is None else replace(chosen, target=target)
         self._speedup = 3.5 if speedup is None else speedup
-        self._schedule, self._on_step, self._observe = schedule, on_step, observe
+        if isinstance(schedule, Sequence):
+            schedule = ExplicitSchedule(tuple(schedule))
+        self._schedule: Schedule | None = schedule
+        self._on_step, self._observe = on_step, observe
         self.denoisers = find_denoisers(pipe)
         self.reports: list[Report] = []
         self._pipe = pipe
         self._tap = Tap(pipe, self.denoisers, self)
+        self._outer: list[bool] = []  # of each `with` under way, whether it was enabled before
         self._run: _Run | None = None
 
     @property
     def report(self) -> Report:
         """The newest run's report. Raises SpectrumError before the first."""
-        if not self.reports:
-            raise SpectrumError("no report yet: the pipeline has not been called under this cache")
-        return self.reports[-1]
+        if self.reports:
+            return self.reports[-1]
+        raise SpectrumError("no report yet: the pipeline has not been called under this cache")
 
     @property
     def anatomies(self) -> dict[str, Anatomy]:
         """Blocks and heads of each denoiser that has been called under a cache."""
-        found = {name: anatomy_of(denoiser) for name, denoiser in self.denoisers.items()}
-        return {name: anatomy for name, anatomy in found.items() if anatomy}
+        return {name: found for name, d in self.denoisers.items() if (found := anatomy_of(d))}
 
     @property
     def enabled(self) -> bool:
@@ -148,6 +152,7 @@ class SpectralCache:
         self._run = None
 
     def __enter__(self) -> SpectralCache:
+        self._outer.append(self.enabled)
         self.enable()
         return self
 
@@ -157,7 +162,8 @@ class SpectralCache:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.disable()
+        if not self._outer.pop():
+            self.disable()
 
     # -- called back by the tap -------------------------------------------------------------------
 
@@ -176,8 +182,7 @@ class SpectralCache:
 
     def begin_step(self, step: int) -> None:
         run = self._running
-        computed = len(run.report.computed_steps)
-        run.now = Current(step, run.is_planned(step), computed_before=computed)
+        run.now = Current(step, run.is_planned(step), len(run.report.computed_steps))
         if step and step == run.plan.handover:
             run.target.forget()  # the first denoiser is not called again
 
@@ -196,10 +201,8 @@ class SpectralCache:
         self._measure(run)
 
     def end_step(self, took: float | Interval) -> None:
-        run = self._running
-        now, report = run.now, run.report
-        errors = [float(error) for error in now.errors]
-        error = max(errors) if errors else None
+        run, now, report = self._running, self._running.now, self._running.report
+        error = max(map(float, now.errors), default=None)
         if now.computed:
             run.adapt(error)
         step = Step(now.index, now.computed, took, error, now.note, now.trend, now.calls)
@@ -208,11 +211,8 @@ class SpectralCache:
             self._on_step(report, step)
 
     def stepped(self, scheduler: Any) -> None:
-        run = self._running
-        if run.report.finished:
-            run.target.finish(scheduler)
-
-    # -- parts of it ------------------------------------------------------------------------------
+        if self._running.report.finished:
+            self._running.target.finish(scheduler)
 
     @property
     def _running(self) -> _Run:
@@ -256,3 +256,9 @@ class SpectralCache:
     def _measure(self, run: _Run) -> None:
         if run.now.computed:
             run.report.stored_bytes = max(run.report.stored_bytes, run.target.nbytes)
+
+
+def cache_of(pipe: Any) -> SpectralCache | None:
+    """The cache that is enabled for a pipeline, for whoever has lost it; None where none is."""
+    tap = tap_on(pipe)
+    return tap.listener if tap and isinstance(tap.listener, SpectralCache) else None

@@ -87,9 +87,19 @@ class Plan:
 
 
 def make_plan(schedule: Schedule, timeline: Timeline) -> Plan:
-    """The plan of a given schedule; the step at which a denoiser takes over is computed too."""
-    steps = sorted({*schedule.computed_steps(timeline), timeline.handover})
-    return Plan(tuple(steps), schedule, timeline)
+    """The plan of a given schedule; the step at which a denoiser takes over is computed too.
+
+    Raises UsageError for steps that are none of the run's, or without step 0.
+    """
+    steps = set(schedule.computed_steps(timeline))
+    if wrong := sorted(steps - set(range(timeline.num_steps)), key=str):
+        raise UsageError(
+            f"a run of {timeline.num_steps} steps has none with number {wrong[0]}; a schedule names"
+            f" whole numbers from 0 to {timeline.num_steps - 1}"
+        )
+    if 0 not in steps:
+        raise UsageError("a schedule has to compute step 0: nothing can be forecast before it")
+    return Plan(tuple(sorted(int(s) for s in {*steps, timeline.handover})), schedule, timeline)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import inspect
 import time
 from inspect import BoundArguments
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ from spectrum.report import Interval
 from spectrum.schedulers import stages_per_step
 from spectrum.target import Call
 
-_tapped: WeakSet[nn.Module] = WeakSet()
+_tapped: WeakKeyDictionary[Any, Tap] = WeakKeyDictionary()  # denoisers and schedulers
 
 
 class Listener(Protocol):
@@ -55,9 +55,12 @@ class Tap:
     """The subclasses of one pipeline's denoisers and scheduler, and the count of its steps."""
 
     def __init__(self, pipe: Any, denoisers: dict[str, nn.Module], listener: Listener) -> None:
-        self._pipe, self._denoisers, self._listener = pipe, denoisers, listener
+        self.listener = listener
+        self._pipe, self._denoisers = pipe, denoisers
         self._scheduler: Any = None
-        self._total: int | None = None  # steps, as the pipeline's progress bar was told
+        self._own_bar: Any = None  # what the user has put in the place of the pipeline's method
+        self._bar = False  # whether the pipeline has made its progress bar for this run
+        self._total: int | None = None  # steps, as the bar was told
         self._num_steps: int | None = None  # of the run under way; None between runs
         self._step, self._stages = -1, 0
         self._under_way = False
@@ -68,11 +71,12 @@ class Tap:
         return self._scheduler is not None
 
     def put_in(self) -> None:
-        """Raises UsageError where a denoiser has another cache already; nothing is changed then."""
-        for denoiser in self._denoisers.values():
-            if denoiser in _tapped or getattr(denoiser, "is_cache_enabled", False):
+        """Raises UsageError where a part has another cache already; nothing is changed then."""
+        for part in (*self._denoisers.values(), self._pipe.scheduler):
+            if part in _tapped or getattr(part, "is_cache_enabled", False):
                 raise UsageError(
-                    f"{type(denoiser).__name__} is cached already; disable that cache first"
+                    f"{type(part).__name__} is cached already, in this pipeline or one that shares"
+                    " it; disable that cache first, or give this pipeline a part of its own"
                 )
         try:
             for name, denoiser in self._denoisers.items():
@@ -86,24 +90,28 @@ class Tap:
     def take_out(self) -> None:
         """Put the pipeline back to what it was, however much of it was changed."""
         for denoiser in self._denoisers.values():
-            if denoiser in _tapped:
+            if _tapped.get(denoiser) is self:
                 denoiser.__class__ = type(denoiser).__mro__[1]
-                _tapped.discard(denoiser)
+                del _tapped[denoiser]
         self._restore_scheduler()
         vars(self._pipe).pop("progress_bar", None)
+        if self._own_bar is not None:
+            self._pipe.progress_bar, self._own_bar = self._own_bar, None
         self._num_steps = None
 
     def _subclass_denoiser(self, name: str, denoiser: nn.Module) -> None:
         cls = type(denoiser)
 
         def call(this: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if this is not denoiser:  # a copy, which is somebody else's
+                return cls.__call__(this, *args, **kwargs)
             return self._called(
                 Call(name, this, functools.partial(cls.__call__, this), args, kwargs)
             )
 
         members = {"__call__": call, "__module__": cls.__module__, "__doc__": cls.__doc__}
         denoiser.__class__ = type(cls.__name__, (cls,), members)
-        _tapped.add(denoiser)
+        _tapped[denoiser] = self
 
     def _subclass_scheduler(self) -> None:
         scheduler = self._pipe.scheduler
@@ -115,34 +123,36 @@ class Tap:
             if self._num_steps is None:
                 return cls.step(this, *args, **kwargs)
             call = signature.bind(this, *args, **kwargs)
-            self._listener.stage(this, call, self._stages)
+            self.listener.stage(this, call, self._stages)
             result = cls.step(*call.args, **call.kwargs)
             self._end_stage()
-            self._listener.stepped(this)
+            self.listener.stepped(this)
             return result
 
         @functools.wraps(cls.set_timesteps)
         def set_timesteps(this: Any, *args: Any, **kwargs: Any) -> Any:
-            self._num_steps = self._total = None
+            self._num_steps, self._total, self._bar = None, None, False
             return cls.set_timesteps(this, *args, **kwargs)
 
         members = {"step": step, "set_timesteps": set_timesteps, "__module__": cls.__module__}
         scheduler.__class__ = type(cls.__name__, (cls,), members)
         self._scheduler = scheduler
+        _tapped[scheduler] = self
 
     def _restore_scheduler(self) -> None:
         if self._scheduler is not None:
             self._scheduler.__class__ = type(self._scheduler).__mro__[1]
+            del _tapped[self._scheduler]
             self._scheduler = None
 
     def _listen_to_total(self) -> None:
         """Some image-to-image pipelines tell nobody but their progress bar how long they run."""
+        self._own_bar = vars(self._pipe).get("progress_bar")
         progress_bar = self._pipe.progress_bar
 
         @functools.wraps(progress_bar)
         def listen(iterable: Any = None, total: int | None = None) -> Any:
-            if total is not None:
-                self._total = total
+            self._bar, self._total = True, self._total if total is None else total
             return progress_bar(iterable, total) if iterable is None else progress_bar(iterable)
 
         self._pipe.progress_bar = listen
@@ -166,14 +176,19 @@ class Tap:
             raise UsageError(f"{type(call.denoiser).__name__} was called without any latents")
         if self._num_steps is None:
             self._step, self._stages, self._under_way = -1, 0, False
+            if not self._bar:
+                raise UsageError(
+                    f"{type(call.denoiser).__name__} is called by another pipeline than the one"
+                    " that the cache is on; put the cache on that one"
+                )
             num_steps = self._count_steps()
-            self._listener.begin(call, num_steps)
+            self.listener.begin(call, num_steps)
             self._num_steps = num_steps
         if not self._under_way:
             self._step += 1
             self._under_way, self._watch = True, _watch(latents.device)
-            self._listener.begin_step(self._step)
-        return self._listener.call(call)
+            self.listener.begin_step(self._step)
+        return self.listener.call(call)
 
     def _end_stage(self) -> None:
         """A call of scheduler.step has ended, and with its last stage the step."""
@@ -184,7 +199,12 @@ class Tap:
         if more and self._step < self._num_steps - 1:
             return
         self._under_way = False
-        self._listener.end_step(self._watch.stop())
+        self.listener.end_step(self._watch.stop())
+
+
+def tap_on(pipe: Any) -> Tap | None:
+    """The tap that is in a pipeline, if one is."""
+    return _tapped.get(pipe.scheduler)
 
 
 class _Watch(Protocol):

@@ -1,6 +1,7 @@
 """The library as others use it: its names, what importing it costs, its structure, and threads."""
 
 import ast
+import copy
 import subprocess
 import sys
 import threading
@@ -8,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import FluxPipeline
 from test_engine import CALLS, sample
 
 import spectrum
-from spectrum import SpectralCache
+from spectrum import SpectralCache, UsageError, cache_of
 from spectrum.tap import Tap
 
 CORE = Path(spectrum.__file__).parent
@@ -142,3 +144,80 @@ def test_a_half_made_enable_is_undone(flux, monkeypatch):
     with cache:  # and it can be enabled after all
         sample(flux, CALLS["flux"])
     assert cache.report.finished
+
+
+def test_a_copy_of_a_pipeline_made_under_a_cache_is_a_plain_one(flux):
+    plain = sample(flux, CALLS["flux"])
+    with SpectralCache(flux, 3) as cache:
+        fast = sample(flux, CALLS["flux"])
+        copied = copy.deepcopy(flux)
+        assert torch.equal(sample(copied, CALLS["flux"]), plain)
+        assert torch.equal(sample(flux, CALLS["flux"]), fast)
+    assert len(cache.reports) == 2
+    assert torch.equal(sample(copied, CALLS["flux"]), plain)
+    with SpectralCache(copied, 3):
+        assert torch.equal(sample(copied, CALLS["flux"]), fast)
+
+
+def test_a_cache_may_be_entered_again_and_found_again(flux):
+    assert cache_of(flux) is None
+    cache = SpectralCache(flux, 3)
+    with cache:
+        with cache:
+            assert cache_of(flux) is cache
+        assert cache.enabled
+    assert not cache.enabled
+    cache.enable()
+    with cache:
+        pass
+    del cache
+    cache_of(flux).disable()
+    assert cache_of(flux) is None
+
+
+def test_the_users_own_progress_bar_is_given_back(flux, monkeypatch):
+    seen, bar = [], flux.progress_bar
+
+    def own(*args, **kwargs):
+        seen.append(1)
+        return bar(*args, **kwargs)
+
+    monkeypatch.setattr(flux, "progress_bar", own)
+    with SpectralCache(flux, 3):
+        sample(flux, CALLS["flux"])
+    assert seen == [1]
+    assert flux.progress_bar is own
+
+
+@pytest.mark.parametrize(
+    "steps", [[0, 99], [0, -1], [0, 2.5], [0, float("nan")], ["0"], [3, 4], []]
+)
+def test_steps_that_are_none_of_the_runs_are_refused(flux, steps):
+    refused = pytest.raises(UsageError, match=r"has none with number|has to compute step 0")
+    with refused, SpectralCache(flux, schedule=steps):
+        sample(flux, CALLS["flux"])
+    with SpectralCache(flux, schedule=[0, 4, 7]) as cache:
+        sample(flux, CALLS["flux"])
+    assert cache.report.computed_steps == [0, 4, 7]
+
+
+def test_parts_that_pipelines_share_are_not_cached_twice_nor_by_surprise(flux):
+    other = FluxPipeline.from_pipe(flux)
+    other.set_progress_bar_config(disable=True)
+    with SpectralCache(flux, 3) as cache:
+        with pytest.raises(UsageError, match="cached already"):
+            SpectralCache(other, 3).enable()
+        with pytest.raises(UsageError, match="called by another pipeline"):
+            sample(other, CALLS["flux"])
+        assert torch.isfinite(sample(flux, CALLS["flux"])).all()
+    assert len(cache.reports) == 1
+    alone = copy.copy(other)
+    alone.transformer = copy.deepcopy(flux.transformer)
+    with SpectralCache(flux, 3), pytest.raises(UsageError, match="Scheduler is cached already"):
+        SpectralCache(alone, 3).enable()
+
+
+@pytest.mark.parametrize("target", ["OUTPUT", "output", ""])
+def test_a_target_that_there_is_not_is_refused(flux, target):
+    with pytest.raises(UsageError, match="'feature' and 'denoised'"):
+        SpectralCache(flux, 3, target=target)

@@ -92,7 +92,7 @@ def test_an_explicit_schedule_is_checked():
     assert make_plan(ExplicitSchedule((0, 9, 3)), Timeline.flow(10)).computed_steps == (0, 3, 9)
     with pytest.raises(UsageError, match="step 0"):
         make_plan(ExplicitSchedule((1, 2)), Timeline.flow(10))
-    with pytest.raises(UsageError, match="step 10"):
+    with pytest.raises(UsageError, match="number 10"):
         make_plan(ExplicitSchedule((0, 10)), Timeline.flow(10))
 
 
