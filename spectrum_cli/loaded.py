@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 def find_model(name: str, quiet: bool = False) -> Preset:
     """The preset of that name; for a folder or a hub id, one that its pipeline's class gives."""
-    from spectrum.pipeline.catalog import find_preset, preset_paths
+    from spectrum.pipeline.catalog import find_preset, preset_paths, shadows
 
-    if name not in preset_paths() and not name.endswith((".yaml", ".yml")):
+    by_name = name in preset_paths()
+    if not by_name and not name.endswith((".yaml", ".yml")):
         silence(quiet)  # diffusers has to be imported
-    return find_preset(name)
+    preset = find_preset(name)
+    if by_name and shadows(preset) and not quiet:
+        say(f"note: {preset.path} is used in the place of the package's own {name}")
+    return preset
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectrum_cli.options import Json, complete_model
-from spectrum_cli.output import emit, emit_json
+from spectrum_cli.output import emit, emit_json, say
 
 if TYPE_CHECKING:
     from spectrum.pipeline.preset import Preset
@@ -20,10 +20,12 @@ def models(context: typer.Context, as_json: Json = False) -> None:
     """List the models: pipeline, size, defaults, and whether the weights are on this machine."""
     if context.invoked_subcommand is not None:
         return
-    from spectrum.pipeline.catalog import preset_paths
-    from spectrum.pipeline.preset import read_preset
+    from spectrum.pipeline.catalog import read_presets
 
-    rows = [_row(read_preset(path)) for path in preset_paths().values()]
+    presets, wrong = read_presets()
+    rows = [_row(preset) for preset in presets]
+    for problem in wrong:
+        say(f"warning: {problem}")
     if as_json:
         emit_json({"models": rows})
         return

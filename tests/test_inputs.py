@@ -107,7 +107,7 @@ def test_images_that_are_none(spectrum, folders, flux_args, tmp_path):
     whole = (folders / "in.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     refused(spectrum(*args, "cut.png", "x"), "cut.png", "can't be read")
-    refused(spectrum(*args, ".", "x"), "can't be read")
+    refused(spectrum(*args, ".", "x"), "not a regular file")
 
 
 def test_images_that_the_model_has_no_use_for(spectrum, folders, flux_args):

@@ -1,5 +1,6 @@
 """What only a process of its own can show: start-up, interrupts, pipes, terminals."""
 
+import functools
 import os
 import pty
 import re
@@ -33,7 +34,9 @@ def gen(weights, *more):
 
 def start(command, cwd, **kwargs):
     env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
-    return subprocess.Popen(command, cwd=cwd, env=env, text=True, **kwargs)
+    # a suite in the background (nohup) ignores interrupts, and children inherit that
+    heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, cwd=cwd, env=env, text=True, preexec_fn=heeds, **kwargs)
 
 
 def test_help_imports_nothing_heavy():

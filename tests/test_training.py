@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 
 TRAINING = Path(__file__).parent.parent / "training"
 IMAGE = ["--pictures", "64", "--batch", "8", "--minutes", "0.5"]
-VIDEO = ["--clips", "48", "--batch", "8", "--minutes", "0.4"]
+VIDEO = ["--clips", "48", "--batch", "8", "--minutes", "0.5"]
 SIZE = {"image": {"height": 128, "width": 128}, "video": {"height": 64, "width": 64}}
 
 

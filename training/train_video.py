@@ -398,8 +398,8 @@ def train_denoiser(
         average.update(model)
         losses.append(loss.item())
         step += 1
-        if step % 50 == 0:
-            log(f"denoiser {step} {budget.spent:.0f} s loss {np.mean(losses[-50:]):.4f}")
+        if step % 25 == 0:
+            log(f"denoiser {step} {budget.spent:.0f} s loss {np.mean(losses[-25:]):.4f}")
         if budget.spent - saved > 180 or budget.progress == 1:
             saved = budget.spent
             state = {"model": model.state_dict(), "average": average.weights}

@@ -35,12 +35,29 @@ def preset_paths() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def read_presets() -> tuple[list[Preset], list[str]]:
+    """All presets, and of those that can't be read what is wrong with them."""
+    presets, wrong = [], []
+    for path in preset_paths().values():
+        try:
+            presets.append(read_preset(path))
+        except UsageError as error:
+            wrong.append(str(error))
+    return presets, wrong
+
+
 def reference(preset: Preset) -> str:
     """What finds it again: its name, its file where that lies elsewhere, or its weights if it has
     no file."""
     if preset.path == Path():
         return preset.weights
     return preset.name if preset_paths().get(preset.name) == preset.path else str(preset.path)
+
+
+def shadows(preset: Preset) -> bool:
+    """Whether a preset is found in the place of one of the package with the same name."""
+    shipped = preset_folders()[-1] / preset.path.name
+    return shipped.is_file() and not shipped.samefile(preset.path)
 
 
 def find_preset(name: str) -> Preset:
@@ -51,7 +68,7 @@ def find_preset(name: str) -> Preset:
         return read_preset(Path(name))
     paths = preset_paths()
     if name not in paths and (Path(name).is_dir() or name.count("/") == 1):
-        known = (read_preset(path) for path in paths.values())
+        known, _ = read_presets()
         return next((preset for preset in known if preset.weights == name), None) or discover(name)
     if name not in paths:
         begin = [path for path in paths if path.startswith(name.lower())][:4]

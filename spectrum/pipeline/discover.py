@@ -7,12 +7,12 @@ are the pipeline's own defaults.
 from __future__ import annotations
 
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.preset import Guidance, Preset, Video
+from spectrum.pipeline.weights import read_index
 
 # Pipeline classes by part of their name that do nothing without an image.
 _NEED_AN_IMAGE = ("Img2Img", "ImageToVideo", "Edit", "Inpaint", "I2V", "Image2Video")
@@ -34,7 +34,7 @@ def discover(model: str) -> Preset:
             )
     else:
         index = _fetch_index(model)
-    return _preset(model, pipeline_class(_class_name(index), model))
+    return _preset(model, pipeline_class(read_index(index)[0], model))
 
 
 def pipeline_class(name: str, where: object) -> Any:
@@ -42,7 +42,7 @@ def pipeline_class(name: str, where: object) -> Any:
     import diffusers
 
     cls = getattr(diffusers, name, None)
-    if cls is None:
+    if not isinstance(cls, type) or not issubclass(cls, diffusers.DiffusionPipeline):
         raise UsageError(
             f"{where}: diffusers {diffusers.__version__} has no pipeline {name};"
             " `pip install -U diffusers` may bring it"
@@ -55,16 +55,6 @@ def parameters(cls: Any) -> dict[str, inspect.Parameter]:
     taken = dict(inspect.signature(cls.__call__).parameters)
     taken.pop("self", None)
     return taken
-
-
-def _class_name(index: Path) -> str:
-    try:
-        name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{index}: not a pipeline's index; download it again") from error
-    if not isinstance(name, str):
-        raise UsageError(f"{index}: the pipeline brings code of its own, which is not run")
-    return name
 
 
 def _fetch_index(model: str) -> Path:

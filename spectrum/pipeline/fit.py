@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.preset import BYTES, Preset
 from spectrum.pipeline.request import Request
-from spectrum.pipeline.weights import component_names, weights_folder
+from spectrum.pipeline.weights import component_names, tensor_shapes, weights_folder
 
 if TYPE_CHECKING:
     import torch
@@ -83,17 +82,7 @@ def _weights(preset: Preset, options: Options) -> dict[str, int]:
 
 def _count(component: Path) -> int:
     """Parameters in a component's safetensors files, by their headers."""
-    total = 0
-    for path in component.glob("*.safetensors"):
-        if ".fp16" in path.name or ".bf16" in path.name:
-            continue  # a variant of the same weights
-        try:
-            with path.open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        except (OSError, ValueError):
-            continue  # loading will say what is wrong with it
-        total += sum(prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
-    return total
+    return sum(prod(shape) for shape in tensor_shapes(component).values())
 
 
 def _available(device: torch.device) -> int:

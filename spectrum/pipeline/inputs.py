@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectrum.errors import UsageError
+from spectrum.pipeline.foreign import read_yaml
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,6 +30,7 @@ ARGUMENTS = {
     "num_videos_per_prompt": "num_images",
     "output_type": "output",
 }
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SOURCE = "path"  # in an image's info
 _OURS = ("return_dict", "latents", "callback", "callback_on_step_end", "callback_steps")
 
@@ -67,14 +69,16 @@ def read_image(path: Path) -> Image:
     none."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: not a regular file")
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=_FORMATS) as opened:
             opened.load()
             picture = ImageOps.exif_transpose(opened).convert("RGB")
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file") from error
     except UnidentifiedImageError as error:
-        raise UsageError(f"{path}: not an image that Pillow can read") from error
+        raise UsageError(f"{path}: not an image; {', '.join(_FORMATS)} are read") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path}: the image can't be read: {error}") from error
     picture.info[SOURCE] = path
@@ -99,8 +103,6 @@ def like(image: Image, width: int, height: int, multiple: int) -> tuple[int, int
 
 def parse_extras(texts: Sequence[str]) -> dict[str, Any]:
     """`key=value` pairs, values as in YAML. Raises UsageError for what isn't one, or has a flag."""
-    import yaml
-
     extras: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -110,10 +112,7 @@ def parse_extras(texts: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"`extras` {key}: use `{ARGUMENTS[key]}` for it")
         if key in _OURS:
             raise UsageError(f"`extras` {key}: set by Spectrum itself; leave it")
-        try:
-            extras[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"`extras` {text}: not a value that YAML can read") from error
+        extras[key] = read_yaml(value, f"`extras` {text}")
         if isinstance(extras[key], str):
             extras[key] = _number_or_image(key, extras[key])
     return extras

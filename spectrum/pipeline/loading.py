@@ -15,7 +15,12 @@ from spectrum.pipeline.discover import pipeline_class
 from spectrum.pipeline.inputs import Lora
 from spectrum.pipeline.preset import Dtype, Preset
 from spectrum.pipeline.request import Request
-from spectrum.pipeline.weights import component_names, on_this_machine, weights_folder
+from spectrum.pipeline.weights import (
+    check_complete,
+    component_names,
+    on_this_machine,
+    weights_folder,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -105,6 +110,7 @@ def load_pipeline(request: Request, device: torch.device, options: Options | Non
     settings: dict[str, Any] = {
         "dtype": {component: getattr(torch, name) for component, name in names.items()},
         "use_safetensors": True,
+        "trust_remote_code": False,
     }
     if folder is None and preset.variant:
         settings["variant"] = preset.variant
@@ -113,11 +119,17 @@ def load_pipeline(request: Request, device: torch.device, options: Options | Non
     try:
         settings |= _from_elsewhere(preset, folder, settings["dtype"]["default"])
         pipe = cls.from_pretrained(folder or preset.weights, **settings)
+    except UsageError:
+        raise
     except Exception as error:
         # Whatever diffusers, transformers, safetensors and the hub raise: their kinds differ
         # between releases, the user's remedy does not.
         raise SpectrumError(_loading_failed(preset, folder, error)) from error
     pipe.set_progress_bar_config(disable=True)
+    if folder is not None:
+        for name, part in pipe.components.items():
+            if isinstance(part, torch.nn.Module):
+                check_complete(name, part, folder)
     set_scheduler(pipe, preset, request.scheduler)
     _load_loras(pipe, request.loras)
     _set_tiling(pipe, preset, options.vae_tiling)
@@ -136,9 +148,17 @@ def _from_elsewhere(preset: Preset, folder: Path | None, dtype: torch.dtype) -> 
     loaded = {}
     for name, component in preset.components.items():
         if folder is None or not (folder / name).is_dir():
-            kind = getattr(transformers, component.cls)
-            settings = {"dtype": dtype} if hasattr(kind, "forward") else {}
-            loaded[name] = kind.from_pretrained(component.weights, **settings, **component.settings)
+            kind: Any = getattr(transformers, component.cls, None)
+            if not hasattr(kind, "from_pretrained"):
+                raise UsageError(
+                    f"{preset.path}: components.{name}: transformers has no {component.cls}"
+                )
+            settings = component.settings.model_dump(exclude_none=True)
+            if hasattr(kind, "forward"):  # a model; other files than safetensors can run code
+                settings |= {"dtype": dtype, "use_safetensors": True}
+            loaded[name] = kind.from_pretrained(
+                component.weights, trust_remote_code=False, **settings
+            )
     return loaded
 
 
@@ -147,7 +167,9 @@ def set_scheduler(pipe: Any, preset: Preset, asked: str | None) -> None:
     import diffusers
 
     if preset.scheduler is not None:
-        cls = getattr(diffusers, preset.scheduler.name)
+        cls = getattr(diffusers, preset.scheduler.name, None)
+        if cls is None:
+            raise UsageError(f"{preset.path}: diffusers has no scheduler {preset.scheduler.name}")
         pipe.scheduler = cls.from_config(pipe.scheduler.config, **preset.scheduler.settings)
     if asked is None:
         return

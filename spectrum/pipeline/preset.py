@@ -8,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,6 +20,7 @@ from pydantic import (
 
 from spectrum.errors import UsageError
 from spectrum.methods import DEFAULT_METHOD, get_method
+from spectrum.pipeline.foreign import read_text, read_yaml
 from spectrum.timeline import flow_levels
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -80,8 +80,8 @@ class Guidance(_Strict):
 class SchedulerChoice(_Strict):
     """Class name in diffusers, and settings that replace those of the pipeline's scheduler."""
 
-    name: str
-    settings: dict[str, Any] = {}
+    name: Annotated[str, Field(pattern=r"^[A-Z]\w*Scheduler$")]
+    settings: dict[str, str | bool | int | float | None] = {}
 
 
 class Tuned(_Strict):
@@ -117,12 +117,20 @@ class Cache(_Strict):
         return self
 
 
+class ComponentSettings(_Strict):
+    """What may be said of how a component is loaded: nothing that could run a repository's code."""
+
+    output_hidden_states: bool | None = None
+    subfolder: str | None = None
+    variant: str | None = None
+
+
 class Component(_Strict):
     """A component that the model's own weights leave out: a class of transformers, and a hub id."""
 
-    cls: Annotated[str, Field(alias="class")]
+    cls: Annotated[str, Field(alias="class", pattern=r"^[A-Z]\w*$")]
     weights: str
-    settings: dict[str, Any] = {}
+    settings: ComponentSettings = ComponentSettings()
 
 
 class Feature(_Strict):
@@ -142,7 +150,7 @@ class Preset(_Strict):
     """
 
     summary: str
-    pipeline: str
+    pipeline: Annotated[str, Field(pattern=r"^[A-Z]\w*Pipeline$")]
     weights: str
     variant: str | None = None  # of the weights' files on the hub, such as fp16
     gated: bool = False
@@ -154,7 +162,9 @@ class Preset(_Strict):
     parameters: dict[str, float] = {}  # how many, of each component
     components: dict[str, Component] = {}  # those that come from elsewhere
     scheduler: SchedulerChoice | None = None
-    shift: Annotated[float, Field(gt=0)] = 3.0  # of the repository's own scheduler, about
+    shift: Annotated[float, Field(ge=0.01, le=1000)] = (
+        3.0  # of the repository's own scheduler, about
+    )
     boundary: Annotated[float, Field(gt=0, lt=1)] | None = None  # sigma: the second denoiser's
     steps: Count
     distilled: bool = False  # made for a few steps: there is nothing to skip
@@ -230,12 +240,7 @@ def check_dtype(name: str) -> Dtype:
 
 def read_preset(path: Path) -> Preset:
     """Read and check one file. Raises UsageError with every error, each with file and key."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: can't be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(read_text(path), path)
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a preset is a mapping of keys to values")
     if own := {"name", "path"} & content.keys():

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spectrum.errors import UsageError
+from spectrum.errors import SpectrumError, UsageError
+from spectrum.pipeline.foreign import read_text
 from spectrum.pipeline.preset import Preset
 
 
@@ -22,25 +23,20 @@ def weights_folder(preset: Preset, weights: Path | None) -> Path | None:
 
 def check_folder(preset: Preset, folder: Path) -> None:
     """Raise UsageError unless `folder` holds a whole pipeline of the preset's class."""
-    index = folder / "model_index.json"
-    if not index.is_file():
+    if not (folder / "model_index.json").is_file():
         raise UsageError(
             f"{folder}: no model_index.json in it; `weights` takes a folder of a whole pipeline,"
             " as save_pretrained writes it"
         )
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-        found = content["_class_name"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{index}: not a pipeline's index; download the folder again") from error
+    found, components = read_index(folder / "model_index.json")
     if found != preset.pipeline:
         raise UsageError(
             f"{folder} holds a {found}, but {preset.name} is a {preset.pipeline};"
             " give the `model` that these weights belong to"
         )
-    if missing := _missing_components(content, folder):
+    if missing := [name for name in components if not (folder / name).is_dir()]:
         raise UsageError(f"{folder}: {', '.join(missing)} missing; download the folder again")
-    for name in content:
+    for name in components:
         files = list((folder / name).glob("*")) if (folder / name).is_dir() else []
         suffixes = {file.suffix for file in files}
         if suffixes & {".bin", ".ckpt", ".pt", ".pth"} and ".safetensors" not in suffixes:
@@ -56,7 +52,10 @@ def on_this_machine(preset: Preset) -> bool:
     index = folder / "model_index.json" if folder else None
     if folder is None or index is None or not index.is_file():
         return False
-    return not _missing_components(json.loads(index.read_text(encoding="utf-8")), folder)
+    try:
+        return all((folder / name).is_dir() for name in read_index(index)[1])
+    except UsageError:
+        return False
 
 
 def component_names(preset: Preset, folder: Path | None) -> dict[str, str]:
@@ -64,20 +63,61 @@ def component_names(preset: Preset, folder: Path | None) -> dict[str, str]:
     place = folder or _hub_folder(preset)
     if place is None:
         return dict.fromkeys(preset.parameters, "")
-    index = json.loads((place / "model_index.json").read_text(encoding="utf-8"))
-    return {
-        name: entry[1]
-        for name, entry in index.items()
-        if isinstance(entry, list) and entry[0] is not None
-    }
+    return read_index(place / "model_index.json")[1]
 
 
-def _missing_components(index: dict[str, Any], folder: Path) -> list[str]:
-    return [
-        name
-        for name, entry in index.items()
-        if isinstance(entry, list) and entry[0] is not None and not (folder / name).is_dir()
-    ]
+def read_index(path: Path) -> tuple[str, dict[str, str]]:
+    """A pipeline's class, and its components with their classes. Raises UsageError for a file that
+    doesn't say that."""
+    wrong = UsageError(f"{path}: not a pipeline's index; download it again")
+    try:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise wrong from error
+    name = content.get("_class_name") if isinstance(content, dict) else None
+    if isinstance(name, list):
+        raise UsageError(f"{path}: the pipeline brings code of its own, which is not run")
+    if not isinstance(name, str):
+        raise wrong
+    entries = {part: entry for part, entry in content.items() if isinstance(entry, list)}
+    found = {part: entry[1] for part, entry in entries.items() if len(entry) == 2 and entry[0]}
+    if not all(isinstance(cls, str) and Path(part).name == part for part, cls in found.items()):
+        raise wrong
+    return name, found
+
+
+def tensor_shapes(component: Path) -> dict[str, list[int]]:
+    """Name and shape of each tensor in a folder's safetensors files, by their headers; variants of
+    the same weights and files that can't be read left out: loading will say what is wrong."""
+    shapes: dict[str, list[int]] = {}
+    for path in sorted(component.glob("*.safetensors")):
+        if ".fp16" in path.name or ".bf16" in path.name:
+            continue
+        try:
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(length)) if length < path.stat().st_size else {}
+            shapes |= {name: t["shape"] for name, t in header.items() if name != "__metadata__"}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return shapes
+
+
+def check_complete(name: str, module: Any, folder: Path) -> None:
+    """Raise SpectrumError if a component's files lack some of its weights: what loads it would
+    make them up. Not told of files whose names are others than the component's own."""
+    stored = tensor_shapes(folder / name).keys()
+    own = module.state_dict(keep_vars=True)
+    if not stored or stored - own.keys() or getattr(module, "hf_quantizer", None):
+        return
+    there = {own[key].data_ptr() for key in stored}  # tied weights are stored once
+    missing = [key for key in own.keys() - stored if own[key].data_ptr() not in there]
+    if missing:
+        named = ", ".join(sorted(missing)[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise SpectrumError(
+            f"{folder / name}: weights are missing: {named}{more}; download the folder again"
+        )
 
 
 def _hub_folder(preset: Preset) -> Path | None:
