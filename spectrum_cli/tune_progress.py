@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from spectrum.report import Report, Step
-    from spectrum.tune.bench import Bench
-    from spectrum.tune.budget import Estimate
 
 EVERY = 30.0  # seconds between lines where there is no terminal
 
@@ -43,12 +41,12 @@ class SearchDisplay(Watch):
         if self.live is not None:
             self.live.stop()
 
-    def estimated(self, estimate: Estimate, limit: float) -> None:
+    def estimated(self, step: float, runs: int, whole: float, limit: float) -> None:
         self.limit = limit
         if not self.quiet:
             say(
-                f"a computed step takes {human_seconds(estimate.step_seconds)}; the full search"
-                f" is about {estimate.runs} runs, {human_seconds(estimate.seconds)}; it ends"
+                f"a computed step takes {human_seconds(step)}; the full search"
+                f" is about {runs} runs, {human_seconds(whole)}; it ends"
                 f" after {human_seconds(limit)} at the latest (--minutes)"
             )
 
@@ -56,8 +54,8 @@ class SearchDisplay(Watch):
         self.text = text
         self._line()
 
-    def ran(self, bench: Bench) -> None:
-        self.seconds, self.runs = bench.seconds, len(bench.asked)
+    def ran(self, runs: int, seconds: float) -> None:
+        self.runs, self.seconds = runs, seconds
         if time.monotonic() - self.said > EVERY:
             self._line()
 

@@ -145,7 +145,7 @@ class Bench:
         if key not in self.asked:
             self.asked.add(key)
             self.seconds += float(self.store.runs[key]["seconds"])
-            self.watch.ran(self)
+            self.watch.ran(len(self.asked), self.seconds)
 
     # -- what they tell --------------------------------------------------------------------------
 

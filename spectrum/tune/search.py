@@ -102,7 +102,7 @@ def tune(
     bench.plain(0)
     estimated = estimate(bench, {count: _grid_size(bench, count, limit) for count in counts})
     until = limit_of(estimated, minutes)
-    bench.watch.estimated(estimated, until)
+    bench.watch.estimated(estimated.step_seconds, estimated.runs, estimated.seconds, until)
     for case in range(1, len(bench.cases)):
         bench.plain(case)
     scale = fit_scale(bench, counts)

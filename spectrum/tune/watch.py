@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from spectrum.report import Report, Step
-    from spectrum.tune.bench import Bench
-    from spectrum.tune.budget import Estimate
+from spectrum.report import Report, Step
 
 
 class Watch:
     """Says nothing; a user interface overrides what it wants."""
 
-    def estimated(self, estimate: Estimate, limit: float) -> None:
-        """Before the search; `limit` in seconds is how long it will go on."""
+    def estimated(self, step: float, runs: int, whole: float, limit: float) -> None:
+        """Before the search: seconds of a computed step, about how many runs and seconds the full
+        search takes, and how many seconds it will go on at most."""
 
     def phase(self, text: str) -> None:
         """Something new begins."""
 
-    def ran(self, bench: Bench) -> None:
-        """A run has ended, or was found among the recorded ones."""
+    def ran(self, runs: int, seconds: float) -> None:
+        """A run has ended, or was found among the recorded ones: the number so far."""
 
     def on_step(self, report: Report, step: Step | None) -> None:
         """Every step of every run: see `spectrum.SpectralCache`."""
