@@ -1,5 +1,23 @@
-"""`python -m spectrum_cli` is `spectrum`."""
+"""The `spectrum` command, also as `python -m spectrum_cli`; heeds signals before all that takes
+time to import."""
 
-from spectrum_cli.main import main
+from __future__ import annotations
 
-main()
+import sys
+
+from spectrum_cli import signals
+
+
+def main() -> None:
+    signals.install()
+    try:
+        from spectrum_cli.main import main as command
+
+        code = command()
+    except KeyboardInterrupt:
+        code = signals.taken() or 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

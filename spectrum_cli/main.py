@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from typer.core import TyperCommand, TyperOption
 from typer.exceptions import TyperException
 
 from spectrum.errors import SpectrumError, UsageError
-from spectrum_cli import models
+from spectrum_cli import models, signals
 from spectrum_cli.compare import compare
 from spectrum_cli.flags import learn
 from spectrum_cli.gen import gen
@@ -37,6 +36,8 @@ class _Command(TyperCommand):
                 option.help = option.help.format(methods=method_names())
         super().format_help(ctx, formatter)
 
+
+_STOPPED = {129: "hung up", 130: "interrupted", 143: "terminated"}
 
 app = typer.Typer(
     help="Images and videos from diffusion transformers, several times faster: most solver steps"
@@ -74,12 +75,15 @@ def _root(
     learn([*commands.values(), commands[context.invoked_subcommand]])  # the one at work wins
 
 
-def main() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+def main() -> int:
+    """The exit code of the command of `sys.argv`, whatever the streams are."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell (>&-): what is made counts, not what is said
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ● gets ?, not an error
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that files are cleaned up
-    sys.exit(run())
+    return run()
 
 
 def run() -> int:
@@ -107,8 +111,9 @@ def run() -> int:
             raise
         error(f"{_reason(problem)}; SPECTRUM_DEBUG=1 shows where it happened")
         return 1
-    if code == 130:
-        error("interrupted; the file under way was not written")
+    code = signals.taken() or code  # typer makes 130 of all that stops it
+    if code in _STOPPED:
+        error(f"{_STOPPED[code]}; the file under way was not written")
     return int(code or 0)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectrum.errors import SpectrumError, UsageError
-from spectrum_cli import machine, options
+from spectrum_cli import machine, options, signals
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.output import emit, emit_json, error, human_seconds, say
 from spectrum_cli.tune_progress import SearchDisplay
@@ -90,7 +90,7 @@ def tune(
             tuning = tune(bench, asked, minutes)
     except KeyboardInterrupt:
         error("interrupted; all finished runs are kept, and the same command goes on from there")
-        raise SystemExit(130) from None
+        raise SystemExit(signals.taken() or 130) from None
     document = _write(target, picture, preset, source, settings, bench, tuning)
     if as_json:
         emit_json(document)

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -59,8 +60,14 @@ def test_help_answers_in_half_a_second_and_plan_in_one():
         assert min(took) < limit
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupt_leaves_nothing(weights, tmp_path, number, code):
+STOPPED = {
+    signal.SIGHUP: (129, "hung up"), signal.SIGINT: (130, "interrupted"),
+    signal.SIGTERM: (143, "terminated"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", STOPPED)
+def test_a_signal_leaves_nothing(weights, tmp_path, number):
     process = start(
         gen(weights, "--steps", "900", "--speedup", "1.5"), tmp_path,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -71,12 +78,58 @@ def test_an_interrupt_leaves_nothing(weights, tmp_path, number, code):
     time.sleep(0.3)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
+    code, word = STOPPED[number]
     assert process.returncode == code
     assert out == ""
+    assert err.splitlines()[-1] == f"spectrum: {word}; the file under way was not written"
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
-    if code == 130:
-        assert err == "spectrum: interrupted; the file under way was not written\n"
+
+
+@pytest.mark.parametrize("wait", [0.15, 0.5, 1.5])
+def test_a_signal_during_the_imports_is_one_line_at_most(weights, tmp_path, wait):
+    process = start(gen(weights), tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(wait)
+    for _ in range(2):  # pressed twice
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in err or wait < 0.3  # Python itself was not up yet
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_that_a_destructor_swallows_comes_again(tmp_path):
+    """Python prints and forgets what is raised in one."""
+    script = """
+import os, signal, sys, time
+from spectrum_cli import signals
+class Swallows:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.05)
+signals.install()
+try:
+    Swallows()
+    time.sleep(20)
+except KeyboardInterrupt as leave:
+    sys.exit(leave.code)
+"""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30)
+    assert done.returncode == 143
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_closed_streams_lose_no_picture(weights, tmp_path, closed):
+    command = shlex.join([*gen(weights, "--steps", "6", "-o", "a.png")])
+    done = subprocess.run(
+        f"{command} {closed}", shell=True, cwd=tmp_path, capture_output=True, timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert read_metadata(tmp_path / "a.png")["prompt"] == "a cat"
 
 
 def test_a_closed_pipe_is_no_traceback(tmp_path):
