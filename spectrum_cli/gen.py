@@ -87,7 +87,7 @@ def _files(
     from spectrum_cli.paths import targets
 
     files = targets(request, seeds, output, force)
-    if fps is not None and files[0].path.suffix != ".mp4":
+    if fps is not None and files[0].path.suffix.lower() != ".mp4":
         raise UsageError("--fps means nothing to PNG; leave it, or write an .mp4")
     return files
 

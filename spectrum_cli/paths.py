@@ -26,13 +26,17 @@ class Target:
 
 
 def targets(request: Request, seeds: list[int], output: str | None, force: bool) -> list[Target]:
-    """One target a seed. Raises UsageError for a wrong ending, SpectrumError for a bad folder."""
+    """One target a seed; a name that was not asked for gives way to what is there already.
+
+    Raises UsageError for a wrong ending, or a file that was asked for and is there, SpectrumError
+    for a bad folder.
+    """
     folder, stem, ending = _split(request, output)
     if not folder.is_dir():
         raise SpectrumError(f"{folder}: no such folder; create it with `mkdir -p '{folder}'`")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise SpectrumError(f"{folder}: can't be written to; choose another place with --output")
-    is_folder = ending == ".png" and request.frames > 1
+    is_folder = ending.lower() == ".png" and request.frames > 1
     taken: set[Path] = set()
     found = []
     for seed in seeds:
@@ -40,7 +44,11 @@ def targets(request: Request, seeds: list[int], output: str | None, force: bool)
         if stem and len(seeds) > 1:
             name = f"{stem}-{seed}"
         asked = folder / (name if is_folder else name + ending)
-        path = asked if force else next(p for p in _names(asked) if p not in taken)
+        path = asked if force or stem else next(p for p in _names(asked) if p not in taken)
+        if stem and not force and os.path.lexists(path):
+            raise UsageError(
+                f"{path} exists already; --force replaces it, or give another --output"
+            )
         if path.exists() and path.is_dir() != is_folder:
             kind = "a folder" if path.is_dir() else "a file"
             raise UsageError(f"{path} is {kind} already; choose another name with --output")
@@ -70,12 +78,12 @@ def _split(request: Request, output: str | None) -> tuple[Path, str | None, str]
             f"{output}: {request.preset.name} writes {' or '.join(allowed)};"
             f" try --output {path.with_suffix(default)}, or an existing folder"
         )
-    return path.parent, path.stem, path.suffix.lower()
+    return path.parent, path.stem, path.suffix
 
 
 def _names(path: Path) -> Iterator[Path]:
     """The free ones among name, name-2, name-3, ..."""
     for number in count(1):
         candidate = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-        if not candidate.exists():
+        if not os.path.lexists(candidate):
             yield candidate

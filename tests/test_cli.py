@@ -171,10 +171,11 @@ def test_the_prompt_from_standard_input(spectrum, flux_args, monkeypatch):
 
 def test_nothing_is_overwritten_without_force(spectrum, flux_args, tmp_path):
     (tmp_path / "cat.png").write_bytes(b"mine")
-    code, out, err = spectrum("gen", *flux_args, "-o", "cat.png", "x")
-    assert (code, out) == (0, "cat-2.png\n")
-    assert "cat.png exists already and was kept" in err
+    refused(spectrum("gen", *flux_args, "-o", "cat.png", "x"), "cat.png exists already", "--force")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    refused(spectrum("gen", *flux_args, "-o", "gone.png", "x"), "gone.png exists already")
     assert (tmp_path / "cat.png").read_bytes() == b"mine"
+    assert files(tmp_path) == ["cat.png", "gone.png"]
     code, out, _ = spectrum("gen", *flux_args, "-o", "cat.png", "--force", "x")
     assert (code, out) == (0, "cat.png\n")
     assert read_metadata(tmp_path / "cat.png")["prompt"] == "x"
@@ -183,9 +184,23 @@ def test_nothing_is_overwritten_without_force(spectrum, flux_args, tmp_path):
 def test_output_into_a_folder(spectrum, flux_args, tmp_path):
     (tmp_path / "out").mkdir()
     for output in ("out", "out/"):
-        code, _, _ = spectrum("gen", *flux_args, "--seed", 4, "-o", output, "x")
+        code, _, err = spectrum("gen", *flux_args, "--seed", 4, "-o", output, "x")
         assert code == 0
+    assert "flux.1-dev-x-4.png exists already and was kept" in err
     assert files(tmp_path / "out") == ["flux.1-dev-x-4-2.png", "flux.1-dev-x-4.png"]
+
+
+def test_an_ending_is_written_as_it_was_asked_for(spectrum, flux_args, tmp_path):
+    assert spectrum("gen", *flux_args, "-o", "Cat.PNG", "x")[:2] == (0, "Cat.PNG\n")
+    assert read_metadata(tmp_path / "Cat.PNG")["prompt"] == "x"
+
+
+def test_a_copy_of_an_embedded_models_preset_works(spectrum, tmp_path):
+    _, text, _ = spectrum("models", "show", "demo-image")
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets/mine.yaml").write_text(text)
+    args = ("-m", "mine", "--steps", 4, "--speedup", 2, "-o", "a.png", "a red circle")
+    assert spectrum("gen", *args)[:2] == (0, "a.png\n")
 
 
 def test_several_into_one_name(spectrum, flux_args):
