@@ -97,6 +97,8 @@ def run() -> int:
         error(str(problem))
         return 1
     except TyperException as problem:
+        if not problem.format_message():  # nothing was asked, and the help has been shown
+            return 0
         context = getattr(problem, "ctx", None)
         command = context.command_path if context else "spectrum"
         error(f"{problem.format_message().rstrip('.')}; `{command} --help` lists all options")

@@ -457,3 +457,10 @@ def test_version_and_help(spectrum):
         assert code == 0
         assert "Usage" in out
         assert err == ""
+
+
+def test_bare_spectrum_is_its_help(spectrum):
+    code, out, err = spectrum()
+    assert code == 0
+    assert "spectrum" not in err
+    assert "gen" in out + err
