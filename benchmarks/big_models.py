@@ -45,11 +45,13 @@ def configs() -> dict[str, dict[str, Any]]:
     return found
 
 
-def build(name: str, scale: Scale, device: torch.device, dtype: torch.dtype) -> Model:
-    """A model at a scale, made on the device."""
+def build(
+    name: str, scale: Scale, device: torch.device, dtype: torch.dtype, **changes: Any
+) -> Model:
+    """A model at a scale, made on the device; `changes` are of the denoiser's configuration."""
     entry, preset = configs()[name], find_preset(name)
     torch.manual_seed(SEED)
-    denoiser = make_denoiser(name, scale, device, dtype)
+    denoiser = make_denoiser(name, scale, device, dtype, **changes)
     scheduler = getattr(diffusers, entry["scheduler"])(**entry["scheduler_config"])
     cls = getattr(diffusers, preset.pipeline)
     missing = {
@@ -63,12 +65,14 @@ def build(name: str, scale: Scale, device: torch.device, dtype: torch.dtype) -> 
     return Model(name, pipe, denoiser, arguments)
 
 
-def make_denoiser(name: str, scale: Scale, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def make_denoiser(
+    name: str, scale: Scale, device: torch.device, dtype: torch.dtype, **changes: Any
+) -> nn.Module:
     """As `from_pretrained` leaves it, but for the values: those that diffusers begins with, small
     enough to stay finite through all blocks."""
     entry = configs()[name]
     cls: Any = getattr(diffusers, entry["class"])
-    config = entry["config"] | entry["scales"].get(scale, {}).get("config", {})
+    config = entry["config"] | entry["scales"].get(scale, {}).get("config", {}) | changes
     with _made_in(dtype), device:
         denoiser: nn.Module = cls(**config)
     kept = set(getattr(denoiser, "_keep_in_fp32_modules", None) or ())

@@ -5,8 +5,8 @@
     python benchmarks/full_size.py --scale small              # ratios on a CPU, in minutes
 
 The real pipelines of five models sample with random weights (`big_models`). Contenders run in
-pairs: a few plain steps, all of which cost the same, next to each run. A run's whole call of the
-pipeline is set against as many plain steps; the ideal is steps over computed steps. Of several
+pairs: a few plain steps, all of which cost the same, before and after each run. Its whole call of
+the pipeline is set against as many plain steps; the ideal is steps over computed steps. Of several
 pairs the median counts. On a GPU the device's events tell the time. On a CPU it is processor time,
 so that others on the machine count less: good for ratios.
 
@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, get_args
 
 import diffusers
@@ -204,17 +204,20 @@ def _diffusers(
 
 
 def pair(model: Model, contender: Contender, options: argparse.Namespace) -> Row:
-    """A plain run and the contender's; or the reason why there is none."""
+    """The contender's run between two plain ones, as machines get hotter or busier; or the reason
+    why there is none."""
+    around = []
     try:
-        plain = run(model, Contender("plain", ()), options.plain_steps, options.device)
+        around.append(run(model, Contender("plain", ()), options.plain_steps, options.device))
         made = run(model, contender, options.steps, options.device)
+        around.append(run(model, Contender("plain", ()), options.plain_steps, options.device))
     except torch.OutOfMemoryError:
         return {"reason": "out of memory"}
     except (SpectrumError, ValueError, AttributeError, TypeError) as error:
         if contender.cache is None:
             raise
         return {"reason": " ".join(str(error).split())}
-    return {"plain_step_seconds": plain["computed_step_seconds"], **made}
+    return {"plain_step_seconds": fmean(r["computed_step_seconds"] for r in around), **made}
 
 
 def warm_up(model: Model, device: torch.device) -> None:
@@ -274,7 +277,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", choices=get_args(Scale), default="full")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument(
-        "--plain-steps", type=int, default=6, help="beside each run; one is left out"
+        "--plain-steps", type=int, default=4, help="before and after each; the first left out"
     )
     parser.add_argument("--pairs", type=int, default=1, help="of each contender, in all")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="then start no more")

@@ -66,7 +66,7 @@ class Tracer:
             self._heads, self.features = [], []
             self._last_block_output = list(tensors_of(output))
 
-        return hook
+        return torch.compiler.disable(hook)  # or it would be compiled along with its block
 
     def _part_hook(self, name: str) -> Any:
         def hook(_part: nn.Module, args: Any, kwargs: Any) -> None:

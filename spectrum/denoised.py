@@ -40,7 +40,9 @@ class DenoisedTarget:
     ) -> None:
         self.plan = plan
         self._forecaster, self._loop, self._observe = forecaster, loop, observe
-        self._outputs: dict[Branch, Any] = {}  # the newest computed
+        # The newest computed, by reference: a CUDA graph overwrites one when it computes the next,
+        # which takes its place here. Nothing else that lasts longer than a call is.
+        self._outputs: dict[Branch, Any] = {}
         self._trajectories: dict[tuple[int, int], Trajectory] = {}
         self._coefficients: dict[int, tuple[Coefficients | None, ...]] = {}  # by scheduler
         self._observed = -1  # the last step whose x₀ was shown to the observer

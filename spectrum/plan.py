@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import floor
 from typing import Literal
 
@@ -26,7 +27,8 @@ NOISY_SPEEDUP = 2.0  # where noise enters at every step: what is forecast is nev
 
 @dataclass(frozen=True)
 class Plan:
-    """The computed steps of one run, and what they come from."""
+    """The computed steps of one run, and what they come from. It is asked at every step, so that
+    what takes time to tell is told once."""
 
     computed_steps: tuple[int, ...]
     schedule: Schedule
@@ -40,7 +42,7 @@ class Plan:
     def handover(self) -> int:
         return self.timeline.handover
 
-    @property
+    @cached_property
     def adaptive(self) -> bool:
         """Whether most computed steps are found on the way."""
         return isinstance(self.schedule, Adaptive)
@@ -50,14 +52,15 @@ class Plan:
         """Steps over computed steps: the speedup if a forecast step took no time."""
         return self.num_steps / len(self.computed_steps)
 
-    @property
+    @cached_property
     def forecast_steps(self) -> list[int]:
         return sorted(set(range(self.num_steps)) - set(self.computed_steps))
 
     def next_step(self, computed: Sequence[int], error: float | None) -> int | None:
         """The next computed step, where the schedule finds it on the way; None elsewhere."""
-        if not isinstance(self.schedule, Adaptive):
+        if not self.adaptive:
             return None
+        assert isinstance(self.schedule, Adaptive)
         return self.schedule.next_step(computed, error, self.timeline)
 
     def last_forecast(self, step: int) -> int:
