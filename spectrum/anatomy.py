@@ -66,7 +66,8 @@ class Tracer:
             self._heads, self.features = [], []
             self._last_block_output = list(tensors_of(output))
 
-        return torch.compiler.disable(hook)  # or it would be compiled along with its block
+        # or it would be compiled along with its block
+        return torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
 
     def _part_hook(self, name: str) -> Any:
         def hook(_part: nn.Module, args: Any, kwargs: Any) -> None:

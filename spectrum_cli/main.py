@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from spectrum.errors import SpectrumError, UsageError
 from spectrum_cli import models, signals
 from spectrum_cli.compare import compare
+from spectrum_cli.doctor import doctor
 from spectrum_cli.flags import learn
 from spectrum_cli.gen import gen
 from spectrum_cli.inspect import inspect
@@ -53,6 +54,7 @@ app.command(cls=_Command)(plan)
 app.command(cls=_Command)(inspect)
 app.add_typer(models.app, name="models")
 app.command()(show)
+app.command()(doctor)
 
 
 def _version(asked: bool) -> None:
