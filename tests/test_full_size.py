@@ -1,6 +1,7 @@
 """The benchmark at full size: its models' sizes, and the same code at a tiny scale to its end."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 import full_size
+import growth
+import overhead
 from big_models import configs, make_denoiser
 
 from spectrum.pipeline.catalog import find_preset
@@ -97,3 +100,25 @@ def test_the_median_of_the_pairs_counts():
     assert lines[-2] == (
         "| a | spectrum | 2 | 1 s | 10 ms | 4.00 of 5.00 | 80.0% | 2.0 GiB | 1.00 MiB |"
     )
+
+
+def test_overhead_is_measured_in_pairs(capsys):
+    overhead.main(["--pairs", "3", "--pixels", "32", "--device", "cpu"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("; 3 pairs of 28 steps")
+    for line, target in zip(lines[1:], overhead.TARGETS, strict=True):
+        assert re.fullmatch(
+            rf"32 pixels, {target}: plain step [\d.]+ ms, under the cache -?\d+ ± \d+ µs more,"
+            r" -?[\d.]+ ± [\d.]+ %",
+            line,
+        )
+    assert overhead.spread([1.0, 2.0, 4.0], 0.5, 2) == "4.00 ± 2.20"
+
+
+def test_growth_is_measured_and_drawn(tmp_path, capsys):
+    growth.main(["--times", "0.25", "--out", str(tmp_path / "growth.png"), "--device", "cpu"])
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if ": " in line[:20]]
+    costs = {cells[1].strip(): float(cells[2]) for cells in rows if len(cells) > 2}
+    assert set(costs) == {f"{target}: {what}" for target, what in growth.SERIES}
+    assert costs["denoised: tokens"] < costs["feature: tokens"]
+    assert (tmp_path / "growth.png").stat().st_size > 10_000
