@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +17,9 @@ from spectrum_cli.output import emit, emit_json, human_seconds, say
 
 if TYPE_CHECKING:
     from spectrum.pipeline.generate import Generation
+    from spectrum.pipeline.preview import Preview
     from spectrum.pipeline.request import Request
+    from spectrum.report import Report, Step
     from spectrum_cli.paths import Target
 
 
@@ -34,6 +37,7 @@ def gen(
     negative_prompt: options.NegativePrompt = None,
     output: options.OutputFile = None,
     force: options.Force = False,
+    preview: options.Preview = None,
     num_images: options.NumImages = 1,
     image: options.Image = None,
     strength: options.Strength = None,
@@ -70,19 +74,26 @@ def gen(
     layout = machine.options(
         request.preset, weights, dtype, offload, quantize, vae_tiling, compile, attention
     )
-    seeds = _seeds(seed, num_images)
-    files = _files(request, seeds, output, force, fps)
-    _run(Loaded(request, device, layout, quiet), seeds, files, as_json, began)
+    seeds = seeds_from(seed, num_images)
+    files = files_for(request, seeds, output, force, fps)
+    loaded = Loaded(request, device, layout, quiet)
+    made = make_all(loaded, seeds, files, as_json, preview)
+    total = time.perf_counter() - began
+    if as_json:
+        emit_json(document(loaded, seeds, files, made, total))
+    if not quiet:
+        summary(request, seeds, files, made, total)
 
 
-def _seeds(first: int | None, count: int) -> list[int]:
+def seeds_from(first: int | None, count: int) -> list[int]:
     first = random.randrange(options.SEEDS) if first is None else first
     return [(first + k) % options.SEEDS for k in range(count)]
 
 
-def _files(
+def files_for(
     request: Request, seeds: list[int], output: str | None, force: bool, fps: int | None
 ) -> list[Target]:
+    """Where each seed's goes. Raises UsageError and SpectrumError for what can't be written."""
     from spectrum.errors import UsageError
     from spectrum_cli.paths import targets
 
@@ -92,24 +103,29 @@ def _files(
     return files
 
 
-def _run(
-    loaded: Loaded, seeds: list[int], files: list[Target], as_json: bool, began: float
-) -> None:
+def make_all(
+    loaded: Loaded, seeds: list[int], files: list[Target], as_json: bool, preview: int | None
+) -> list[Generation]:
+    """One after the other, each path on standard output as soon as it is written.
+
+    preview: after how many steps there is a new one; None: there is none.
+    """
+    if preview is not None:
+        from spectrum.pipeline.preview import place_beside
+
+        for file in files:
+            place_beside(file.path)  # raises, before anything is loaded
     if not loaded.quiet:
         _hint(loaded.request)
     made = []
     for seed, file in zip(seeds, files, strict=True):
-        made.append(_make(loaded, seed, file))
+        made.append(_make(loaded, seed, file, preview))
         if not as_json:
             emit(str(file.path))
-    total = time.perf_counter() - began
-    if as_json:
-        emit_json(_document(loaded, seeds, files, made, total))
-    if not loaded.quiet:
-        _summary(loaded.request, seeds, files, made, total)
+    return made
 
 
-def _make(loaded: Loaded, seed: int, file: Target) -> Generation:
+def _make(loaded: Loaded, seed: int, file: Target, every: int | None) -> Generation:
     """One image or video, from noise to disk, under one progress display."""
     from spectrum_cli.progress import Progress
 
@@ -122,10 +138,30 @@ def _make(loaded: Loaded, seed: int, file: Target) -> Generation:
         from spectrum.pipeline.generate import generate, metadata
 
         progress.stage("encode")
-        made = generate(pipe, request, seed, progress.on_step)
-        progress.stage("write")
-        _write(file, made, request, metadata(request, seed, made, loaded.device, loaded.options))
+        preview = _preview(loaded, file, every) if every is not None else None
+
+        def on_step(report: Report, step: Step | None) -> None:
+            progress.on_step(report, step)
+            if preview:
+                preview.on_step(report, step)
+
+        with preview or nullcontext():
+            made = generate(pipe, request, seed, on_step, preview.observe if preview else None)
+            progress.stage("write")
+            told = metadata(request, seed, made, loaded.device, loaded.options)
+            _write(file, made, request, told)
     return made
+
+
+def _preview(loaded: Loaded, file: Target, every: int) -> Preview:
+    from spectrum.pipeline.preview import Preview
+
+    def tell(text: str) -> None:
+        if not loaded.quiet:
+            say(with_flags(text))
+
+    size = (loaded.request.width, loaded.request.height)
+    return Preview(loaded.pipe, file.path, every, size, tell)
 
 
 def _write(file: Target, made: Generation, request: Request, document: dict[str, Any]) -> None:
@@ -135,7 +171,7 @@ def _write(file: Target, made: Generation, request: Request, document: dict[str,
         write_frames(file.path, made.frames, document)
     elif file.path.suffix.lower() == ".mp4":
         assert request.fps is not None  # only a video's path ends so
-        write_mp4(file.path, made.frames, request.fps, document)
+        write_mp4(file.path, made.frames, request.fps, document, made.audio, made.sample_rate)
     else:
         write_png(file.path, made.frames[0], document)
 
@@ -154,7 +190,7 @@ def _hint(request: Request) -> None:
         say(f"{request.preset.name} is made for few steps: nothing to skip, every step is computed")
 
 
-def _document(
+def document(
     loaded: Loaded, seeds: list[int], files: list[Target], made: list[Generation], total: float
 ) -> dict[str, Any]:
     """The object that --json prints. Seconds are sums over all images."""
@@ -190,9 +226,10 @@ def _document(
     }
 
 
-def _summary(
+def summary(
     request: Request, seeds: list[int], files: list[Target], made: list[Generation], total: float
 ) -> None:
+    """What was written, and how it went, on standard error."""
     for seed, file, one in zip(seeds, files, made, strict=True):
         frames, height, width = one.frames.shape[:3]
         size = f"{width}×{height}"
@@ -200,6 +237,8 @@ def _summary(
             size += f", {frames} frames at {request.fps} fps"
         if file.path != file.asked:
             say(f"{file.asked.name} exists already and was kept; --force overwrites it")
+        if one.audio is not None and file.path.suffix.lower() != ".mp4":
+            say(f"the sound is not in {file.path}: pictures hold none; write an .mp4 for it")
         report = one.report
         say(f"wrote {file.path}  ({size}, seed {seed})", style="bold")
         for note in report.notes:

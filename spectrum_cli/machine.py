@@ -44,9 +44,7 @@ VaeTiling = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
-Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile the blocks.", rich_help_panel=MACHINE)
-]
+Compile = Annotated[bool, typer.Option(help="Compile the blocks.", rich_help_panel=MACHINE)]
 Attention = Annotated[
     str | None,
     typer.Option(help="A backend of diffusers, such as flash.", rich_help_panel=MACHINE),

@@ -24,6 +24,7 @@ from spectrum_cli.inspect import inspect
 from spectrum_cli.options import method_names
 from spectrum_cli.output import emit, error
 from spectrum_cli.plan import plan
+from spectrum_cli.rerun import rerun
 from spectrum_cli.show import show
 from spectrum_cli.tune import tune
 
@@ -55,6 +56,7 @@ app.command(cls=_Command)(inspect)
 app.add_typer(models.app, name="models")
 app.command()(show)
 app.command()(doctor)
+app.command(cls=_Command)(rerun)
 
 
 def _version(asked: bool) -> None:

@@ -156,6 +156,15 @@ OutputFolder = Annotated[Path | None, typer.Option("--output", "-o", help="Folde
 OutputPreset = Annotated[
     Path | None, typer.Option("--output", "-o", help="Preset to write; else <model>-tuned.yaml.")
 ]
+Preview = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Show the state in a small picture beside the output, every N steps until it is"
+        " written.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,15 @@ from spectrum_cli.flags import with_flags
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+# What a terminal obeys, or turns around, instead of showing it, and what no encoding takes.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text with every control character as JSON escapes it; for all that others wrote."""
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 @cache
@@ -22,13 +32,13 @@ def console() -> Console:
 
 
 def say(text: str, style: str | None = None) -> None:
-    """A line on stderr, never wrapped, with nothing in it read as markup."""
-    console().print(text, style=style, markup=False)
+    """A line on stderr, never wrapped, with nothing in it read as markup or obeyed."""
+    console().print(printable(text), style=style, markup=False)
 
 
 def error(text: str) -> None:
     """One line that says what is wrong and what to do, arguments as flags."""
-    sys.stderr.write(f"spectrum: {' '.join(with_flags(text).split())}\n")
+    sys.stderr.write(f"spectrum: {printable(' '.join(with_flags(text).split()))}\n")
 
 
 def emit(text: str) -> None:
@@ -38,7 +48,8 @@ def emit(text: str) -> None:
 
 
 def emit_json(document: dict[str, Any], indent: int | None = None) -> None:
-    emit(json.dumps(document, ensure_ascii=False, indent=indent))
+    lines = json.dumps(document, ensure_ascii=False, indent=indent).split("\n")
+    emit("\n".join(map(printable, lines)))
 
 
 def human_bytes(count: int) -> str:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spectrum_cli.output import console, human_seconds, say
+from spectrum_cli.output import console, human_seconds, printable, say
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -125,7 +125,7 @@ class Progress:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
 
-        title = Text(self.title, style="bold", no_wrap=True)
+        title = Text(printable(self.title), style="bold", no_wrap=True)
         title.truncate(options.max_width, overflow="ellipsis")
         yield title
         yield self._stages()

@@ -18,7 +18,7 @@ from spectrum.compare.metrics import likeness
 from spectrum.compare.rivals import Rival, check, make, prepared, why_left_out
 from spectrum.compare.sheet import AMPLIFY
 from spectrum.errors import SpectrumError
-from spectrum.pipeline.generate import Generation, generate, metadata
+from spectrum.pipeline.generate import Generation, generate, machine, metadata
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.request import Request
 from spectrum.report import Report, Step
@@ -228,15 +228,3 @@ class Comparison:
                 **{package: version(package) for package in _PACKAGES},
             },
         }
-
-
-def machine(device: torch.device) -> str:
-    """The name of the GPU, or of the processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
 import time
 import traceback
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +25,15 @@ from spectrum.pipeline.discover import parameters
 from spectrum.pipeline.inputs import SOURCE, check_arguments
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.media import Frames, Pixels, to_uint8
+from spectrum.pipeline.preset import Preset
 from spectrum.pipeline.request import Request
+from spectrum.pipeline.sound import Audio, sound_of
 from spectrum.report import Report, Step
 
 # Of the JSON document that every file carries. Raised when a key changes its meaning.
 SCHEMA = 1
+
+_PACKAGES = ("spectrum-diffusion", "torch", "diffusers", "transformers")
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Generation:
     encode_seconds: float
     denoise_seconds: float
     decode_seconds: float
+    audio: Audio | None = None  # [samples, channels], of a model that makes sound
+    sample_rate: int | None = None  # of it, samples a second
 
 
 def generate(
@@ -80,20 +89,23 @@ def generate(
                 generator=torch.Generator().manual_seed(seed),
                 output_type="np",
                 return_dict=False,
-            )[0][0]  # [H, W, 3] or [F, H, W, 3]
+            )
         except (ValueError, TypeError) as error:
             if started or not is_refusal(error, pipe):
                 raise
             reason = " ".join(str(error).split())
             raise UsageError(f"{type(pipe).__name__} refuses this: {reason}") from error
-    if not np.isfinite(output).all():
+    pictures = output[0][0]  # [H, W, 3] or [F, H, W, 3]
+    if not np.isfinite(pictures).all():
         raise SpectrumError("the model put out values that are not finite; try `dtype` float32")
-    pixels = np.clip(output.reshape(-1, *output.shape[-3:]), 0, 1, dtype=np.float32)
+    pixels = np.clip(pictures.reshape(-1, *pictures.shape[-3:]), 0, 1, dtype=np.float32)
+    audio, sample_rate = sound_of(pipe, output) or (None, None)
     frames = to_uint8(pixels)
     ended = time.perf_counter()
     return Generation(
-        frames, pixels, cache.report, denoising - began, decoding - denoising, ended - decoding
-    )
+        frames, pixels, cache.report, denoising - began, decoding - denoising, ended - decoding,
+        audio, sample_rate,
+    )  # fmt: skip
 
 
 def is_refusal(error: Exception, pipe: Any) -> bool:
@@ -122,15 +134,15 @@ def call_arguments(cls: Any, request: Request) -> dict[str, Any]:
 def metadata(
     request: Request, seed: int, made: Generation, device: torch.device, options: Options
 ) -> dict[str, Any]:
-    """All it takes to make the same file again, as one JSON document."""
+    """All it takes to make the same file again, as one JSON document: see `document.Document`."""
     preset, method = request.preset, request.method
     frames, height, width = made.frames.shape[:3]
     return {
         "schema": SCHEMA,
         "generator": f"spectrum {__version__}",
-        "model": reference(preset),
+        "model": findable(reference(preset)),
         "pipeline": request.pipeline,
-        "weights": str(options.weights or preset.weights),
+        "weights": findable(options.weights or preset.weights),
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "seed": seed,
@@ -141,9 +153,9 @@ def metadata(
         "steps": request.steps,
         "guidance": request.guidance,
         "speedup": request.speedup,
-        "image": str(request.image_path) if request.image_path else None,
+        "image": findable(request.image_path) if request.image_path else None,
         "strength": request.strength,
-        "loras": [str(lora) for lora in request.loras],
+        "loras": [findable(lora) for lora in request.loras],
         "scheduler": request.scheduler,
         "extras": {key: plain(value) for key, value in request.extras.items()},
         "method": method.name,
@@ -152,18 +164,47 @@ def metadata(
         "blend": getattr(method.forecaster, "blend", None),
         "forecaster": repr(method.forecaster),
         "computed_steps": made.report.computed_steps,
-        "device": str(device),
-        "dtype": options.dtype or preset.dtype,
         "offload": options.offload,
         **options.pixels,
-        "versions": {name: version(name) for name in ("spectrum-diffusion", "torch", "diffusers")},
+        **conditions(preset, device, options),
     }
+
+
+def conditions(preset: Preset, device: torch.device, options: Options) -> dict[str, Any]:
+    """What else than the request can make another picture of it: where it is made, and by what."""
+    return {
+        "preset": preset.digest,
+        "device": str(device),
+        "machine": machine(device),
+        "threads": torch.get_num_threads() if device.type == "cpu" else None,
+        "dtype": options.dtype or preset.dtype,
+        "versions": {package: version(package) for package in _PACKAGES},
+    }
+
+
+def machine(device: torch.device) -> str:
+    """The name of the GPU, or of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def findable(place: object) -> str:
+    """A path, or what else a model is found by; absolute where it climbs, which `rerun` refuses of
+    a file's document, as only the folder that it was made in gives that a meaning."""
+    text = str(place)
+    return os.path.abspath(text) if ".." in Path(text).parts else text
 
 
 def plain(value: Any) -> Any:
     """As JSON can hold it; an image as the file that it came from."""
     if isinstance(value, Image):
-        return str(value.info.get(SOURCE, "image"))
+        return findable(value.info.get(SOURCE, "image"))
     return value if isinstance(value, (str, int, float, list, dict, type(None))) else str(value)
 
 

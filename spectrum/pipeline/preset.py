@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from difflib import get_close_matches
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
@@ -188,6 +190,13 @@ class Preset(_Strict):
         if (self.media == "video") != (self.video is not None):
             raise ValueError("a preset has a section video if, and only if, its media is video")
         return self
+
+    @property
+    def digest(self) -> str:
+        """Of the values that decide pixels: another one when one of them changes."""
+        told = {"name", "path", "summary", "gated", "example", "vocabulary"}
+        content = self.model_dump(mode="json", exclude=told, exclude_defaults=True)
+        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def embedded_folder(self) -> Path | None:

@@ -1,0 +1,44 @@
+"""The sound of a film: from what a pipeline returns to a file that ffmpeg reads."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectrum.errors import SpectrumError
+
+Audio = NDArray[np.float32]  # [samples, channels] in [-1, 1]
+
+
+def sound_of(pipe: Any, output: tuple[Any, ...]) -> tuple[Audio, int] | None:
+    """The sound beside the frames of a pipeline that has a vocoder, and its samples a second; None
+    of any other. Raises SpectrumError if it is not finite.
+
+    output: frames # [B, F, H, W, 3] and sound # [B, channels, samples]
+    """
+    if len(output) < 2 or getattr(pipe, "vocoder", None) is None:
+        return None
+    audio = output[1][0].float().cpu().numpy().T
+    if not np.isfinite(audio).all():
+        raise SpectrumError("the model's sound is not finite; try `dtype` float32")
+    return np.clip(audio, -1, 1, dtype=np.float32), int(pipe.vocoder.config.output_sampling_rate)
+
+
+@contextmanager
+def wave_file(audio: Audio, sample_rate: int) -> Iterator[Path]:
+    """A temporary file of 16-bit samples."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "sound.wav"
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(audio.shape[1])
+            file.setsampwidth(2)
+            file.setframerate(sample_rate)
+            file.writeframes((audio * 32767).round().astype("<i2").tobytes())
+        yield path

@@ -1,0 +1,299 @@
+"""`spectrum rerun`: the same output once more, from what its file says of itself."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spectrum_cli import machine, options
+from spectrum_cli.gen import document, files_for, make_all, seeds_from, summary
+from spectrum_cli.loaded import Loaded, find_model
+from spectrum_cli.output import emit_json, say
+
+if TYPE_CHECKING:
+    from spectrum.pipeline.document import Document
+    from spectrum.pipeline.generate import Generation
+    from spectrum.pipeline.loading import Options
+    from spectrum.pipeline.media import Frames
+    from spectrum.pipeline.preset import Preset
+    from spectrum.pipeline.request import Request
+    from spectrum_cli.paths import Target
+
+_ASKED = (  # of `resolve`
+    "negative_prompt", "width", "height", "frames", "fps", "steps", "guidance", "speedup",
+    "method", "blend", "target", "quality", "strength", "scheduler",
+)  # fmt: skip
+_LOADS = {
+    "weights": "loads weights from",
+    "image": "reads the image",
+    "loras": "loads LoRA",
+    "extras": "reads the image",
+}
+
+
+def rerun(
+    context: typer.Context,
+    file: Annotated[
+        str, typer.Argument(help="A PNG or MP4 that spectrum wrote, or manifest.jsonl:LINE.")
+    ],
+    prompt: Annotated[str | None, typer.Option(help="Another one.")] = None,
+    model: options.Model = "",
+    speedup: options.Speedup = None,
+    steps: options.Steps = None,
+    seed: options.Seed = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    frames: options.Frames = None,
+    fps: options.Fps = None,
+    guidance: options.Guidance = None,
+    negative_prompt: options.NegativePrompt = None,
+    output: options.OutputFile = None,
+    force: options.Force = False,
+    preview: options.Preview = None,
+    num_images: options.NumImages = 1,
+    image: options.Image = None,
+    strength: options.Strength = None,
+    loras: options.Loras = None,
+    extras: options.Extras = None,
+    method: options.Method = None,
+    target: options.Target = None,
+    quality: options.Quality = None,
+    blend: options.Blend = None,
+    scheduler: options.Scheduler = None,
+    weights: machine.Weights = None,
+    device: machine.Device = "",
+    dtype: machine.Dtype = None,
+    offload: machine.Offload = "",
+    quantize: machine.Quantize = None,
+    vae_tiling: machine.VaeTiling = None,
+    compile: machine.Compile = False,
+    attention: machine.Attention = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make a file again from what it says of itself, and say whether it came out the same.
+
+    Options replace single values; what a file names and is loaded for it is said beforehand.
+    """
+    began = time.perf_counter()
+    from spectrum.pipeline.document import read_document
+
+    path = find(file)
+    told = read_document(path)
+    given = _given(context)
+    loaded = Loaded(*_prepare(told, given, quiet), quiet)
+    seeds = seeds_from(given.get("seed", told.seed), num_images)
+    files = files_for(loaded.request, seeds, _output(path, told, output), force, fps)
+    differences = _differences(told, loaded)
+    for difference in differences if not quiet else ():
+        say(difference)
+    before = _pictures(path, told)
+    made = make_all(loaded, seeds, files, as_json, preview)
+    verdict = _compare(before, _made(made[0], files[0], told))
+    total = time.perf_counter() - began
+    if as_json:
+        again = {"again": str(path), "differences": differences, **verdict}
+        emit_json({**document(loaded, seeds, files, made, total), **again})
+    if not quiet:
+        summary(loaded.request, seeds, files, made, total)
+        say(_sentence(path, verdict, _other_steps(told, given, made[0])))
+
+
+# -- which file ----------------------------------------------------------------------------------
+
+
+def find(text: str) -> Path:
+    """The file itself, that of a manifest's line, or the first of a folder of frames."""
+    path = Path(text)
+    line = re.fullmatch(r"(.+\.jsonl):(\d{1,9})", text, re.S)
+    if line and not path.exists():
+        path = _of_line(Path(line[1]), int(line[2]))
+    return path / "0000.png" if path.is_dir() else path
+
+
+def _of_line(manifest: Path, number: int) -> Path:
+    from spectrum.errors import UsageError
+
+    where = f"{manifest}:{number}"
+    try:
+        with manifest.open(encoding="utf-8", errors="replace") as stream:
+            text = next(islice(stream, max(0, number - 1), number), "")
+    except OSError as error:
+        raise UsageError(f"{manifest}: can't be read: {error.strerror or error}") from error
+    try:
+        line = json.loads(text) if number else None
+    except (ValueError, RecursionError):
+        line = None
+    if not isinstance(line, dict):
+        raise UsageError(f"{where}: no such line, or it is no JSON object; lines count from 1")
+    name = line.get("file")
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{where}: this line has no file; give one whose job was done")
+    if Path(name).is_absolute() or ".." in re.split(r"[\\/]", name):
+        raise UsageError(f"{where}: its file {name[:200]} is outside the manifest's folder")
+    return manifest.parent / name
+
+
+def _output(path: Path, told: Document, output: str | None) -> str:
+    """Called after the file and of its kind, in the current folder, unless something is given."""
+    single = path.suffix.lower() != ".png" or told.frame is None
+    name = f"{path.stem if single else path.absolute().parent.name}-again"
+    name += ".png" if path.suffix.lower() == ".png" else ".mp4"
+    if output is None:
+        return name
+    is_folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
+    return str(Path(output) / name) if is_folder else output
+
+
+# -- what is asked for ---------------------------------------------------------------------------
+
+
+def _given(context: typer.Context) -> dict[str, Any]:
+    """The options that are on the command line, and that a document has a value for."""
+    from spectrum.pipeline.document import VALUES
+
+    return {
+        name: value
+        for name, value in context.params.items()
+        if name in VALUES and getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"
+    }
+
+
+def _prepare(told: Document, given: dict[str, Any], quiet: bool) -> tuple[Request, str, Options]:
+    """The request, the device and how the model is laid out there.
+
+    What the file names and is loaded for it is said before anything looks for it.
+    """
+    from spectrum.pipeline.catalog import preset_paths
+    from spectrum.pipeline.document import check_places, extra_texts, places
+
+    extras = given.pop("extras", [])
+    replaced = {text.partition("=")[0] for text in extras}
+    kept = {key: value for key, value in told.extras.items() if key not in replaced}
+    told = told.model_copy(update={"extras": kept})
+
+    def named() -> dict[str, Any]:
+        return {name: value for name, value in asked.items() if name not in given}
+
+    asked = told.asked(given)
+    check_places(named())
+    if not quiet and "model" in named() and told.model not in preset_paths():
+        say(f"uses the model {told.model}, which the file names")
+    preset = find_model(asked["model"], quiet)
+    asked = told.asked(given, preset.weights)
+    for name, place in places(named()) if not quiet else ():
+        if name != "model":
+            say(f"{_LOADS[name]} {place}, which the file names")
+    texts = [*extra_texts(asked.get("extras", {})), *extras]
+    device = _device(asked, given)
+    if device != told.device and "offload" not in given:
+        asked.pop("offload", None)
+    return _request(preset, asked, texts), device, _layout(preset, asked)
+
+
+def _request(preset: Preset, asked: Mapping[str, Any], extras: list[str]) -> Request:
+    from spectrum import methods
+    from spectrum.pipeline.request import resolve
+
+    values = {name: asked.get(name) for name in _ASKED}
+    values["target"] = options.one_of("--target", values["target"], methods.Target)
+    if values["quality"] is not None:
+        values["quality"] = str(values["quality"])
+    image = Path(asked["image"]) if "image" in asked else None
+    return resolve(
+        preset, asked["prompt"], **values, image=image, loras=asked.get("loras", ()), extras=extras
+    )
+
+
+def _layout(preset: Preset, asked: Mapping[str, Any]) -> Options:
+    return machine.options(
+        preset, Path(asked["weights"]) if "weights" in asked else None, asked.get("dtype"),
+        asked.get("offload", "none"), asked.get("quantize"), asked.get("vae_tiling"),
+        asked.get("compile", False), asked.get("attention"),
+    )  # fmt: skip
+
+
+def _device(asked: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """The file's where this machine has it."""
+    from spectrum.errors import UsageError
+    from spectrum.pipeline.loading import choose_device
+
+    name = str(asked.get("device", "auto"))
+    try:
+        choose_device(name)
+    except UsageError:
+        return name if "device" in given else "auto"
+    return name
+
+
+# -- whether it came out the same ----------------------------------------------------------------
+
+
+def _differences(told: Document, loaded: Loaded) -> list[str]:
+    from spectrum.pipeline.catalog import reference
+    from spectrum.pipeline.generate import conditions
+
+    preset = loaded.request.preset
+    now = conditions(preset, loaded.device, loaded.options)
+    if reference(preset) != told.model:
+        now["preset"] = told.preset  # of another model it means nothing
+    return told.differences(now)
+
+
+def _pictures(path: Path, told: Document) -> Frames | None:
+    """The file's, if they have the size that it says."""
+    from spectrum.pipeline.media import read_frames
+
+    if told.width is None or told.height is None:
+        return None
+    count = 1 if path.suffix.lower() == ".png" else told.frames
+    return read_frames(path, (count, told.height, told.width))
+
+
+def _made(made: Generation, file: Target, told: Document) -> Frames | None:
+    """What corresponds to the old file's, after encoding where it is encoded."""
+    from spectrum.pipeline.media import read_frames
+
+    count, height, width = made.frames.shape[:3]
+    frames: Frames | None = made.frames
+    if file.path.suffix.lower() == ".mp4" and not file.is_folder:
+        frames = read_frames(file.path, (count, height, width))
+    if frames is not None and told.frame is not None:
+        return frames[told.frame : told.frame + 1]
+    return frames
+
+
+def _compare(before: Frames | None, now: Frames | None) -> dict[str, Any]:
+    """`same` is None where there is nothing to compare, `psnr` also where all is equal."""
+    from spectrum.pipeline.media import psnr
+
+    if before is None or now is None or before.shape != now.shape:
+        return {"same": None if before is None else False, "psnr": None}
+    decibels = psnr(before, now)
+    return {"same": decibels == math.inf, "psnr": None if decibels == math.inf else decibels}
+
+
+def _other_steps(told: Document, given: Mapping[str, Any], made: Generation) -> str:
+    if set(given) - {"prompt", "seed"} or made.report.computed_steps == told.computed_steps:
+        return ""
+    return "; other steps were computed than then"
+
+
+def _sentence(path: Path, verdict: Mapping[str, Any], steps: str) -> str:
+    what = "picture" if path.suffix.lower() == ".png" else "film"
+    if verdict["same"]:
+        return f"the same {what} as {path}{steps}"
+    if verdict["psnr"] is not None:
+        return f"not the same {what} as {path}: PSNR {verdict['psnr']:.1f} dB{steps}"
+    if verdict["same"] is None:
+        return f"{path} has another size than it says, so it was changed and is not compared"
+    return f"not the same size as {path}"
