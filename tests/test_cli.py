@@ -451,7 +451,18 @@ def test_version_and_help(spectrum):
     code, out, _ = spectrum("--version")
     assert code == 0
     assert out.startswith("spectrum ")
-    commands = ["", "gen", "compare", "tune", "plan", "models", "models show", "inspect", "show"]
+    commands = [
+        "",
+        "gen",
+        "compare",
+        "tune",
+        "plan",
+        "models",
+        "models show",
+        "inspect",
+        "show",
+        "rerun",
+    ]
     for command in map(str.split, commands):
         code, out, err = spectrum(*command, "--help")
         assert code == 0

@@ -1,11 +1,16 @@
 import re
 import subprocess
+from types import SimpleNamespace
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import tiny_videos
+import torch
 
+from spectrum.errors import SpectrumError
 from spectrum.pipeline.media import read_metadata, to_uint8, write_frames, write_mp4, write_png
+from spectrum.pipeline.sound import sound_of
 
 DOCUMENT = {"schema": 1, "prompt": 'a=b; #c \\d "e"\nü → 猫', "computed_steps": list(range(300))}
 
@@ -64,3 +69,92 @@ def test_frames_are_numbered(tmp_path):
     write_frames(tmp_path / "a", flat((9, 8, 7), 3), {"schema": 1})
     write_frames(tmp_path / "a", flat((9, 8, 7), 2), {"schema": 1})
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["0000.png", "0001.png"]
+
+
+# -- sound ---------------------------------------------------------------------------------------
+
+
+def streams(path):
+    """What ffmpeg says of a file: the lines of its streams, and its seconds."""
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    said = subprocess.run([ffmpeg, "-i", path], capture_output=True, text=True, check=False).stderr
+    hours, minutes, seconds = re.search(r"Duration: (\d+):(\d+):([\d.]+)", said).groups()
+    lines = [line for line in said.splitlines() if "Stream #" in line]
+    return lines, 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+
+
+def heard(path, rate):
+    """The sound, as ffmpeg decodes it.  # [samples, 2]"""
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        path,
+        "-f",
+        "f32le",
+        "-ac",
+        "2",
+    ]
+    raw = subprocess.check_output([*command, "-ar", str(rate), "-"])
+    return np.frombuffer(raw, np.float32).reshape(-1, 2)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3])
+def test_a_films_sound(tmp_path, seconds):
+    """No longer than the frames; left and right stay apart."""
+    rate, path = 24000, tmp_path / "a.mp4"
+    time = np.arange(int(seconds * rate)) / rate
+    audio = np.stack([np.sin(2 * np.pi * 440 * time), np.zeros_like(time)], 1).astype(np.float32)
+    write_mp4(path, flat((9, 8, 7), 16), 8, DOCUMENT, audio, rate)
+    lines, whole = streams(path)
+    assert len(lines) == 2
+    assert "Audio: aac" in lines[1]
+    assert "24000 Hz, stereo" in lines[1]
+    assert whole == pytest.approx(2, abs=0.1)
+    sound = heard(path, rate)
+    assert len(sound) / rate == pytest.approx(min(seconds, 2), abs=0.1)
+    left, right = np.abs(sound[2000:10000]).max(0)
+    assert left == pytest.approx(1, abs=0.1)
+    assert right < 0.05
+    spectrum = np.abs(np.fft.rfft(sound[: rate // 2, 0]))
+    assert np.argmax(spectrum) * 2 == pytest.approx(440, abs=4)
+    assert read_metadata(path) == DOCUMENT
+    assert len(read_mp4(path)[1]) == 16
+
+
+def test_a_film_without_sound(tmp_path):
+    write_mp4(tmp_path / "a.mp4", flat((9, 8, 7)), 8, DOCUMENT)
+    lines, _ = streams(tmp_path / "a.mp4")
+    assert [re.search(r": (\w+): ", line)[1] for line in lines] == ["Video"]
+
+
+def test_the_sound_of_ltx_2(spectrum, tmp_path):
+    tiny_videos.CASES["ltx-2"].build().save_pretrained(tmp_path / "ltx-2")
+    args = ["gen", "-m", "ltx-2", "--weights", "ltx-2", "--width", 32, "--height", 32, "--seed", 1]
+    args += ["--frames", 9, "--steps", 4, "--speedup", 1.3, "--dtype", "float32"]
+    args += ["--set", "max_sequence_length=16", "a cat"]
+    assert spectrum(*args, "-q", "-o", "a.mp4")[:2] == (0, "a.mp4\n")
+    lines, _ = streams(tmp_path / "a.mp4")
+    assert "Audio: aac" in lines[1]
+    assert "16000 Hz, stereo" in lines[1]
+    assert np.abs(heard(tmp_path / "a.mp4", 16000)).max() > 0.001
+    code, _, err = spectrum(*args, "-o", "a.png")
+    assert code == 0
+    assert "the sound is not in a: pictures hold none" in err
+    code, _, err = spectrum("rerun", "a.mp4")
+    assert code == 0
+    assert err.endswith("the same film as a.mp4\n")
+    assert (heard("a.mp4", 16000) == heard("a-again.mp4", 16000)).all()
+
+
+def test_sound_is_that_of_a_pipeline_with_a_vocoder():
+    config = SimpleNamespace(output_sampling_rate=24000)
+    pipe = SimpleNamespace(vocoder=SimpleNamespace(config=config))
+    sound = torch.tensor([[[0.5, 2.0, -2.0], [0.0, 0.25, 0.0]]])
+    audio, rate = sound_of(pipe, (None, sound))
+    assert rate == 24000
+    assert audio.tolist() == [[0.5, 0], [1, 0.25], [-1, 0]]
+    assert sound_of(SimpleNamespace(), (None, [False])) is None  # a safety checker's word
+    with pytest.raises(SpectrumError, match="sound is not finite"):
+        sound_of(pipe, (None, sound / 0))

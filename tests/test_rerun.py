@@ -73,7 +73,7 @@ def test_a_picture(spectrum, gen_args, tmp_path):
     given = ["--method", "published", "--blend", 0.25, "--target", "denoised", "--guidance", 2.5]
     given += ["--image", "in.png", "--strength", 0.75, "--scheduler", "euler"]
     given += ["--lora", f"{lora}:0.12345678", "--set", "max_sequence_length=8", "--vae-tiling"]
-    given += ["--set", 'joint_attention_kwargs={"scale": 1e-05}', "--attention", "native"]
+    given += ["--set", 'joint_attention_kwargs={"scale": 1.0e-05}', "--attention", "native"]
     given += ["--steps", 8, "--speedup", 1.2, "-o", "a.png", "it's `a` \\ cat"]
     assert spectrum(*gen_args, *given) == (0, "a.png\n", "")
     code, out, err = spectrum("rerun", "a.png")

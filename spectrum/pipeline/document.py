@@ -5,12 +5,13 @@ Nothing that it names is opened here.
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -227,8 +228,14 @@ def places(asked: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def extra_texts(extras: Mapping[str, Any]) -> list[str]:
-    """As `resolve` reads them."""
-    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in extras.items()]
+    """As `resolve` reads them: in YAML, to which JSON's 1e-05 would be a word."""
+
+    def text(value: Any) -> str:  # as the only one of a list, whose brackets are left out
+        return yaml.safe_dump([value], default_flow_style=True, width=math.inf, allow_unicode=True)[
+            1:-2
+        ]
+
+    return [f"{key}={text(value)}" for key, value in extras.items()]
 
 
 def _parts(whole: Any) -> list[Any]:

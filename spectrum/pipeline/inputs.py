@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -104,8 +102,7 @@ def like(image: Image, width: int, height: int, multiple: int) -> tuple[int, int
 
 
 def parse_extras(texts: Sequence[str]) -> dict[str, Any]:
-    """`key=value` pairs, values as in JSON, or else as in YAML. Raises UsageError for what isn't
-    one, or has a flag."""
+    """`key=value` pairs, values as in YAML. Raises UsageError for what isn't one, or has a flag."""
     extras: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -115,16 +112,10 @@ def parse_extras(texts: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"`extras` {key}: use `{ARGUMENTS[key]}` for it")
         if key in _OURS:
             raise UsageError(f"`extras` {key}: set by Spectrum itself; leave it")
-        extras[key] = _value(text, value)
+        extras[key] = read_yaml(value, f"`extras` {text}")
         if isinstance(extras[key], str):
             extras[key] = _number_or_image(key, extras[key])
     return extras
-
-
-def _value(text: str, value: str) -> Any:
-    with suppress(ValueError, RecursionError):
-        return json.loads(value)  # as a file's document has it: to YAML, 1e-05 is a word
-    return read_yaml(value, f"`extras` {text}")
 
 
 def _number_or_image(key: str, value: str) -> Any:
