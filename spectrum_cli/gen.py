@@ -91,13 +91,15 @@ def seeds_from(first: int | None, count: int) -> list[int]:
 
 
 def files_for(
-    request: Request, seeds: list[int], output: str | None, force: bool, fps: int | None
-) -> list[Target]:
-    """Where each seed's goes. Raises UsageError and SpectrumError for what can't be written."""
+    request: Request, seeds: list[int], output: str | None, force: bool, fps: int | None,
+    usual: str | None = None,
+) -> list[Target]:  # fmt: skip
+    """Where each seed's goes, as `targets` has it. Raises UsageError and SpectrumError for what
+    can't be written."""
     from spectrum.errors import UsageError
     from spectrum_cli.paths import targets
 
-    files = targets(request, seeds, output, force)
+    files = targets(request, seeds, output, force, usual)
     if fps is not None and files[0].path.suffix.lower() != ".mp4":
         raise UsageError("--fps means nothing to PNG; leave it, or write an .mp4")
     return files

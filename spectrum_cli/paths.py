@@ -25,13 +25,19 @@ class Target:
     is_folder: bool = False
 
 
-def targets(request: Request, seeds: list[int], output: str | None, force: bool) -> list[Target]:
+def targets(
+    request: Request, seeds: list[int], output: str | None, force: bool, usual: str | None = None
+) -> list[Target]:
     """One target a seed; a name that was not asked for gives way to what is there already.
 
+    usual: the name where none is asked for; None: one from model, prompt and seed.
     Raises UsageError for a wrong ending, or a file that was asked for and is there, SpectrumError
     for a bad folder.
     """
     folder, stem, ending = _split(request, output)
+    asked_for = stem is not None
+    if usual and not asked_for:
+        stem, ending = Path(usual).stem, Path(usual).suffix
     if not folder.is_dir():
         raise SpectrumError(f"{folder}: no such folder; create it with `mkdir -p '{folder}'`")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -44,8 +50,9 @@ def targets(request: Request, seeds: list[int], output: str | None, force: bool)
         if stem and len(seeds) > 1:
             name = f"{stem}-{seed}"
         asked = folder / (name if is_folder else name + ending)
-        path = asked if force or stem else next(p for p in _names(asked) if p not in taken)
-        if stem and not force and os.path.lexists(path):
+        fixed = force or asked_for
+        path = asked if fixed else next(p for p in _names(asked) if p not in taken)
+        if asked_for and not force and os.path.lexists(path):
             raise UsageError(
                 f"{path} exists already; --force replaces it, or give another --output"
             )

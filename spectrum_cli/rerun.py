@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -92,7 +91,7 @@ def rerun(
     given = _given(context)
     loaded = Loaded(*_prepare(told, given, quiet), quiet)
     seeds = seeds_from(given.get("seed", told.seed), num_images)
-    files = files_for(loaded.request, seeds, _output(path, told, output), force, fps)
+    files = files_for(loaded.request, seeds, output, force, fps, _usual_name(path, told))
     differences = _differences(told, loaded)
     for difference in differences if not quiet else ():
         say(difference)
@@ -143,15 +142,11 @@ def _of_line(manifest: Path, number: int) -> Path:
     return manifest.parent / name
 
 
-def _output(path: Path, told: Document, output: str | None) -> str:
-    """Called after the file and of its kind, in the current folder, unless something is given."""
+def _usual_name(path: Path, told: Document) -> str:
+    """After the file, and of its kind."""
     single = path.suffix.lower() != ".png" or told.frame is None
     name = f"{path.stem if single else path.absolute().parent.name}-again"
-    name += ".png" if path.suffix.lower() == ".png" else ".mp4"
-    if output is None:
-        return name
-    is_folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
-    return str(Path(output) / name) if is_folder else output
+    return name + (".png" if path.suffix.lower() == ".png" else ".mp4")
 
 
 # -- what is asked for ---------------------------------------------------------------------------

@@ -206,7 +206,17 @@ def test_quality_finds_the_speedup(spectrum, flux_args):
     counts = []
     for quality in ("0.9", "0.001"):
         code, out, err = spectrum(
-            "gen", *args, "--steps", "12", "--quality", quality, "--json", "-o", "a.png", "x"
+            "gen",
+            *args,
+            "--steps",
+            "12",
+            "--quality",
+            quality,
+            "--json",
+            "--force",
+            "-o",
+            "a.png",
+            "x",
         )
         assert (code, err) == (0, "")
         document = json.loads(out)
@@ -352,7 +362,9 @@ def test_memory_is_told_before_loading(spectrum):
 
 
 def test_quantizing_without_torchao(flux_args, tmp_path):
-    code = "import sys; sys.modules['torchao'] = None\nfrom spectrum_cli.main import main; main()"
+    code = (
+        "import sys; sys.modules['torchao'] = None\nfrom spectrum_cli.__main__ import main; main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, "gen", *map(str, flux_args), "--quantize", "int8", "x"],
         capture_output=True, text=True, check=False, cwd=tmp_path,

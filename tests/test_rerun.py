@@ -144,7 +144,11 @@ def test_another_model_has_its_own_values(spectrum, made):
     assert code == 0, err
     again = read_metadata(Path("b.png"))
     assert (again["prompt"], again["seed"], again["steps"]) == ("a red cat", 1, 6)
-    assert (again["width"], again["guidance"], again["weights"]) == (128, 1.0, "embedded")
+    assert (again["width"], again["guidance"], again["weights"]) == (
+        128,
+        1.0,
+        "embedded:demo-image",
+    )
     assert "preset" not in err
 
 
