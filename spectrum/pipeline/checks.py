@@ -3,15 +3,12 @@ and returns the preset's own where none is given."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from spectrum.errors import UsageError
-from spectrum.pipeline.inputs import fitted, like, read_image
+from spectrum.pipeline.inputs import ImageFile, like, look_at
 from spectrum.pipeline.preset import Preset
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 def check_prompt(preset: Preset, prompt: str) -> None:
@@ -58,16 +55,16 @@ def check_negative(preset: Preset, prompt: str | None, guidance: float | None) -
         )
 
 
-def image_of(preset: Preset, path: Path | None) -> Image | None:
+def image_of(preset: Preset, path: Path | None) -> ImageFile | None:
     """The picture, as it is in its file."""
     if path is None:
         return None
     if preset.image == "none" and preset.image_pipeline is None:
         raise UsageError(f"{preset.name} takes no image; leave `image`")
-    return read_image(path)
+    return look_at(path)
 
 
-def check_strength(strength: float | None, picture: Image | None) -> None:
+def check_strength(strength: float | None, picture: ImageFile | None) -> None:
     """A share of the way from the image to noise."""
     if strength is None:
         return
@@ -78,7 +75,7 @@ def check_strength(strength: float | None, picture: Image | None) -> None:
 
 
 def sizes(
-    preset: Preset, width: int | None, height: int | None, picture: Image | None
+    preset: Preset, width: int | None, height: int | None, picture: ImageFile | None
 ) -> tuple[int | None, int | None]:
     """Width and height; those of the image's proportions if only that is given."""
     if preset.size is None:
@@ -118,12 +115,12 @@ def frame_count(preset: Preset, value: int | None) -> int:
 
 
 def at_size(
-    preset: Preset, picture: Image | None, width: int | None, height: int | None
-) -> Image | None:
+    preset: Preset, picture: ImageFile | None, width: int | None, height: int | None
+) -> ImageFile | None:
     """The picture in the size that is made, unless the model looks at it in its own."""
     if picture is None or not width or not height or _edits(preset):
         return picture
-    return fitted(picture, width, height)
+    return replace(picture, size=(width, height))
 
 
 def _edits(preset: Preset) -> bool:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL.Image import Image
 
 from spectrum import __version__
 from spectrum.denoised import Observer
@@ -22,7 +21,7 @@ from spectrum.engine import Listener, SpectralCache
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.catalog import reference
 from spectrum.pipeline.discover import parameters
-from spectrum.pipeline.inputs import SOURCE, check_arguments
+from spectrum.pipeline.inputs import ImageFile, check_arguments
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.media import Frames, Pixels, to_uint8
 from spectrum.pipeline.preset import Preset
@@ -203,8 +202,8 @@ def findable(place: object) -> str:
 
 def plain(value: Any) -> Any:
     """As JSON can hold it; an image as the file that it came from."""
-    if isinstance(value, Image):
-        return findable(value.info.get(SOURCE, "image"))
+    if isinstance(value, ImageFile):
+        return findable(value.path)
     return value if isinstance(value, (str, int, float, list, dict, type(None))) else str(value)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,7 +32,7 @@ ARGUMENTS = {
     "output_type": "output",
 }
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-SOURCE = "path"  # in an image's info
+_ORIENTATION = 0x0112  # a tag of EXIF; from 5 on the sides are exchanged
 _OURS = ("return_dict", "latents", "callback", "callback_on_step_end", "callback_steps")
 
 
@@ -64,25 +65,52 @@ def parse_lora(text: str) -> Lora:
     return lora
 
 
-def read_image(path: Path) -> Image:
-    """The picture, upright, as RGB, with its path in `info`. Raises UsageError for a file that is
-    none."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+@dataclass(frozen=True)
+class ImageFile:
+    """A picture that is looked at when a request is made, and read when it is run: a batch of
+    many holds none of them. Of another size than the file's, it is scaled and cropped to it."""
+
+    path: Path
+    size: tuple[int, int]  # width, height
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read(self) -> Image:
+        """Upright, as RGB. Raises UsageError for a file that can't be read."""
+        with _opened(self.path) as opened:
+            from PIL import ImageOps
+
+            opened.load()
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
+        return picture if picture.size == self.size else fitted(picture, *self.size)
+
+
+def look_at(path: Path) -> ImageFile:
+    """The picture's upright size, from the file's head. Raises UsageError for a file that is none."""
+    with _opened(path) as opened:
+        wide, high = opened.size
+        # A PNG's would read all of it, unless the head has told already.
+        told = opened.format != "PNG" or "exif" in opened.info
+        turned = told and opened.getexif().get(_ORIENTATION, 1) >= 5
+    return ImageFile(path, (high, wide) if turned else (wide, high))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image]:
+    from PIL import Image, UnidentifiedImageError
 
     if path.exists() and not path.is_file():
         raise UsageError(f"{path}: not a regular file")
     try:
         with Image.open(path, formats=_FORMATS) as opened:
-            opened.load()
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
+            yield opened
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file") from error
     except UnidentifiedImageError as error:
         raise UsageError(f"{path}: not an image; {', '.join(_FORMATS)} are read") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path}: the image can't be read: {error}") from error
-    picture.info[SOURCE] = path
-    return picture
 
 
 def fitted(image: Image, width: int, height: int) -> Image:
@@ -92,9 +120,9 @@ def fitted(image: Image, width: int, height: int) -> Image:
     return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
 
 
-def like(image: Image, width: int, height: int, multiple: int) -> tuple[int, int]:
+def like(image: Image | ImageFile, width: int, height: int, multiple: int) -> tuple[int, int]:
     """Width and height of about the same area as given, in the image's proportions."""
-    ratio = (image.width / image.height) ** 0.5
+    ratio = (image.size[0] / image.size[1]) ** 0.5
     area = (width * height) ** 0.5
     wide, high = (max(multiple, round(side / multiple) * multiple) for side in
                   (area * ratio, area / ratio))  # fmt: skip
@@ -122,7 +150,7 @@ def _number_or_image(key: str, value: str) -> Any:
     try:
         return float(value)  # YAML takes 1e-1 for a string
     except ValueError:
-        return read_image(Path(value)) if "image" in key else value
+        return look_at(Path(value)) if "image" in key else value
 
 
 def check_arguments(

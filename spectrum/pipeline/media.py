@@ -39,13 +39,18 @@ def to_uint8(pictures: NDArray[np.floating[Any]]) -> Frames:
 
 def write_png(path: Path, picture: Frames, metadata: dict[str, Any]) -> None:
     """Write one picture.  # [H, W, 3]"""
+    with whole(path) as partial:
+        encode_png(partial, picture, metadata)
+
+
+def encode_png(path: Path, picture: Frames, metadata: dict[str, Any]) -> None:
+    """The same straight into a file, whatever its name ends in."""
     from imageio.v3 import imwrite
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
     info.add_itxt(PNG_KEY, json.dumps(metadata, ensure_ascii=False))
-    with whole(path) as partial:
-        imwrite(partial, picture, extension=".png", pnginfo=info)
+    imwrite(path, picture, extension=".png", pnginfo=info)
 
 
 def write_frames(folder: Path, frames: Frames, metadata: dict[str, Any]) -> None:
@@ -80,6 +85,19 @@ def write_mp4(
 
     frames: # [F, H, W, 3], audio: # [samples, channels]
     """
+    with whole(path) as partial:
+        encode_mp4(partial, frames, fps, metadata, audio, sample_rate)
+
+
+def encode_mp4(
+    path: Path,
+    frames: Frames,
+    fps: int,
+    metadata: dict[str, Any],
+    audio: Audio | None = None,
+    sample_rate: int | None = None,
+) -> None:
+    """The same straight into a file, whatever its name ends in."""
     from imageio_ffmpeg import get_ffmpeg_exe
 
     height, width = frames.shape[1:3]
@@ -89,7 +107,7 @@ def write_mp4(
     convert = "scale=in_range=full:out_range=tv:out_color_matrix=bt709"
     encode = "-c:v libx264 -crf 12 -pix_fmt yuv420p -movflags +faststart -f mp4"
     tags = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
-    with whole(path) as partial, ExitStack() as stack:
+    with ExitStack() as stack:
         sound: list[str] = []
         if audio is not None and sample_rate is not None:
             heard = audio[: round(len(frames) / fps * sample_rate)]
@@ -98,12 +116,12 @@ def write_mp4(
         command = [
             get_ffmpeg_exe(), *["-v", "error", "-nostdin", "-y"], *source.split(), *sound,
             "-vf", convert, *encode.split(), *tags.split(), "-metadata", f"comment={comment}",
-            str(partial),
+            str(path),
         ]  # fmt: skip
         result = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)
-        if result.returncode:
-            reason = result.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise SpectrumError(f"{path}: ffmpeg could not write it: {' '.join(reason[:1])}")
+    if result.returncode:
+        reason = result.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise SpectrumError(f"ffmpeg could not write it: {' '.join(reason[:1])}")
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

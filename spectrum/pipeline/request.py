@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spectrum.errors import UsageError
 from spectrum.methods import DEFAULT_METHOD, METHODS, Method, Target, get_method, tuned_method
 from spectrum.pipeline import checks
-from spectrum.pipeline.inputs import Lora, parse_extras, parse_lora
+from spectrum.pipeline.inputs import ImageFile, Lora, parse_extras, parse_lora
 from spectrum.pipeline.preset import Preset
 from spectrum.plan import Plan
 from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, Schedule
@@ -42,7 +42,7 @@ class Request:
     speedup: float
     method: Method
     schedule: Schedule | None = None  # instead of the method's, as tuned
-    image: Image | None = None
+    image: Image | ImageFile | None = None
     image_path: Path | None = None
     strength: float | None = None
     loras: tuple[Lora, ...] = ()
@@ -99,7 +99,7 @@ class Request:
         return kept * size * self.branches
 
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of the pipeline's call, but for the generator."""
+        """The keyword arguments of the pipeline's call, but for the generator; images are read."""
         preset = self.preset
         arguments: dict[str, Any] = {
             **preset.call, "prompt": self.prompt, "num_inference_steps": self.steps,
@@ -118,7 +118,8 @@ class Request:
             "strength": self.strength,
         }
         given = {name: value for name, value in optional.items() if value is not None}
-        return {**arguments, **given, **self.extras}
+        arguments = {**arguments, **given, **self.extras}
+        return {k: v.read() if isinstance(v, ImageFile) else v for k, v in arguments.items()}
 
 
 def resolve(
