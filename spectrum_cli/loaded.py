@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectrum_cli.flags import with_flags
@@ -25,7 +26,8 @@ def find_model(name: str, quiet: bool = False) -> Preset:
     from spectrum.pipeline.catalog import find_preset, preset_paths, shadows
 
     by_name = name in preset_paths()
-    if not by_name and not name.endswith((".yaml", ".yml")):
+    elsewhere = not by_name and not name.endswith((".yaml", ".yml"))
+    if elsewhere and (Path(name).is_dir() or name.count("/") == 1):
         silence(quiet)  # diffusers has to be imported
     preset = find_preset(name)
     if by_name and shadows(preset) and not quiet:

@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from spectrum.errors import SpectrumError, UsageError
 from spectrum_cli import models, signals
+from spectrum_cli.batch import batch
 from spectrum_cli.compare import compare
 from spectrum_cli.doctor import doctor
 from spectrum_cli.flags import learn
@@ -49,6 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=_Command)(gen)
+app.command(cls=_Command)(batch)
 app.command(cls=_Command)(compare)
 app.command(cls=_Command)(tune)
 app.command(cls=_Command)(plan)

@@ -83,6 +83,45 @@ Extras = Annotated[
     ),
 ]
 
+# -- many jobs -----------------------------------------------------------------------------------
+
+Jobs = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="Prompts, a line each, JSON Lines, CSV or a YAML job file; - reads standard input.",
+    ),
+]
+JobSeed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        min=0,
+        max=SEEDS - 1,
+        help="Of jobs that name none; the same job once more takes the next.",
+    ),
+]
+SeedRange = Annotated[
+    str | None,
+    typer.Option("--seeds", help="Each job with all of these, as 1-8 or 1,3,5.", metavar="A-B"),
+]
+Sweep = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=A,B", help="Each job with all of these; several: combinations."),
+]
+Name = Annotated[
+    str,
+    typer.Option(
+        help="Of the files: {index}, {seed}, {prompt:40}, {model}, {date}, {speedup}, {steps}."
+    ),
+]
+Shard = Annotated[
+    str | None, typer.Option(metavar="I/N", help="Only the I-th of N shares of the jobs.")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try those again that failed before.")
+]
+
 # -- how it is sampled ---------------------------------------------------------------------------
 
 Speedup = Annotated[
@@ -153,6 +192,9 @@ OutputFile = Annotated[  # text: an ending / means a folder
     str | None, typer.Option("--output", "-o", help="File (.png, .mp4) or existing folder.")
 ]
 OutputFolder = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to create.")]
+BatchFolder = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder; made if need be, and gone on with.")
+]
 OutputPreset = Annotated[
     Path | None, typer.Option("--output", "-o", help="Preset to write; else <model>-tuned.yaml.")
 ]
@@ -168,6 +210,10 @@ Preview = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+JobJson = Annotated[
+    bool, typer.Option("--json", help="One JSON object a job on standard output, as it ends.")
+]
 
 
 def one_of(option: str, value: str | None, literal: Any) -> Any:

@@ -87,7 +87,7 @@ class ImageFile:
 
 
 def look_at(path: Path) -> ImageFile:
-    """The picture's upright size, from the file's head. Raises UsageError for a file that is none."""
+    """The upright size, from the file's head. Raises UsageError for what is no picture."""
     with _opened(path) as opened:
         wide, high = opened.size
         # A PNG's would read all of it, unless the head has told already.

@@ -1,0 +1,117 @@
+"""File names from what a job is, safe on every file system whatever a prompt holds."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from spectrum.errors import UsageError
+
+TEMPLATE = "{index}-{prompt:40}-{seed}"
+FIELDS = ("index", "seed", "prompt", "model", "date", "speedup", "steps")
+MOST_BYTES = 255 - 16  # of a stem: an ending, and a number where the name is taken, come after it
+
+_FIELD = re.compile(r"\{(\w+)(?::(\d{1,3}))?\}")
+# What Windows takes for a device, with any ending.
+_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.I)
+
+
+def safe(text: str) -> str:
+    """The text as a stem: nothing that a file system or a shell takes for something else, composed
+    letters, whole characters. A stem that is safe stays as it is."""
+    text = unicodedata.normalize("NFC", text)
+    text = "".join("-" if _is_odd(letter) else letter for letter in text)
+    text = text.lstrip("-. ~")
+    if _RESERVED.match(text):
+        text = f"_{text}"
+    return cut(text, MOST_BYTES).rstrip(". -") or "untitled"
+
+
+def cut(text: str, size: int) -> str:
+    """At most so many bytes of UTF-8, characters whole."""
+    return text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
+
+
+def words(text: str, most: int | None = None) -> str:
+    """The text's letters and numbers of any script in lower case, a dash between words; of more
+    than `most` characters the words that fit."""
+    text = unicodedata.normalize("NFC", text.lower())
+    kept = (x if unicodedata.category(x)[0] in "LMN" else " " for x in text)
+    found = "-".join("".join(kept).split())
+    if most is None or len(found) <= most:
+        return found
+    head = found[: most + 1]
+    return head.rpartition("-")[0] if "-" in head else head[:most]
+
+
+def _is_odd(letter: str) -> bool:
+    """Separators, wildcards, and all that is not seen: controls, line ends, half pairs."""
+    return letter in '<>:"/\\|?*' or unicodedata.category(letter) in (
+        "Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp",
+    )  # fmt: skip
+
+
+@dataclass
+class Names:
+    """The names of one batch, no two of them alike, to file systems that ignore case either.
+
+    `template` has fields in braces; a number after a colon is how many characters are kept of one.
+    Raises UsageError for a template that can't be filled in.
+    """
+
+    template: str = TEMPLATE
+    digits: int = 4  # of the index
+    _taken: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, _ in _FIELD.findall(self.template):
+            if name not in FIELDS:
+                told = ", ".join(f"{{{field}}}" for field in FIELDS)
+                raise UsageError(f"`name` has no field {{{name}}}; there are {told}")
+        rest = _FIELD.sub("", self.template)
+        if any(letter in "{}/\\" for letter in rest) or not self.template.strip():
+            raise UsageError(
+                f"`name` is a file's name in the folder, such as {TEMPLATE}, not {self.template!r}"
+            )
+
+    def of(self, values: Mapping[str, object], ending: str) -> str:
+        """The template filled in, with this ending."""
+
+        def fill(match: re.Match[str]) -> str:
+            name, most = match[1], int(match[2]) if match[2] else None
+            if name == "index":
+                return f"{values[name]:0{self.digits}}"
+            text = str(values[name])
+            return words(text, most) if name == "prompt" else text[:most]
+
+        filled = re.sub("--+", "-", _FIELD.sub(fill, self.template))  # a field may be empty
+        return self.unique(safe(filled), ending)
+
+    def unique(self, stem: str, ending: str) -> str:
+        """The stem and the ending; with a number between them where that is taken."""
+        while True:
+            key = (stem + ending).casefold()
+            number = self._taken[key] = self._taken.get(key, 0) + 1
+            if number == 1:
+                return stem + ending
+            numbered = f"{stem}-{number}"
+            if (numbered + ending).casefold() not in self._taken:
+                stem = numbered
+
+
+def asked_name(output: str, ending: str) -> str:
+    """The stem that a job's own `output` names. Raises UsageError for what is no safe name."""
+    stem = output.strip()
+    if stem.lower().endswith((".png", ".mp4")):
+        if not stem.lower().endswith(ending):
+            raise UsageError(f"output {output[:60]!r}: this job writes a {ending}")
+        stem = stem[: -len(ending)]
+    good = safe(stem)
+    if good != unicodedata.normalize("NFC", stem):
+        raise UsageError(
+            f"output {output[:60]!r} is no file name that every system takes;"
+            f" try {good[:60] + ending!r}"
+        )
+    return good
