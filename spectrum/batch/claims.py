@@ -71,17 +71,17 @@ class Claim:
     path: Path
     handle: int
     claims: Claims
+    before: list[Path] = field(default_factory=list)  # files of owners that are dead
 
     @property
     def holds(self) -> bool:
         """False if others took the name since: this process stood still for longer than a lease."""
-        name, _, number = self.path.name.rpartition(".")
-        return max(self.claims.numbers(name), default=0) == int(number)
+        return self.claims.newest(self.path.stem) == self.path
 
     @property
     def is_inherited(self) -> bool:
         """Whether an owner before died with it."""
-        return not self.path.name.endswith(".1")
+        return bool(self.before)
 
     def release(self) -> None:
         """Leave the name to others."""
@@ -113,43 +113,41 @@ class Claims:
     _held: dict[Path, Claim] = field(default_factory=dict)
     _seen: dict[Path, tuple[int, float]] = field(default_factory=dict)  # touched, noticed
     _heart: threading.Thread | None = None
+    _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def names(self) -> set[str]:
         """All that somebody claims, or claimed when he died."""
-        entries = (entry.name.rpartition(".") for entry in self.folder.iterdir())
-        return {name for name, _, number in entries if name and number.isdecimal()}
+        return {path.stem for path in self.folder.iterdir() if _number(path)}
 
-    def numbers(self, name: str) -> list[int]:
-        """Of the files that claim the name."""
-        entries = (entry.name.rpartition(".") for entry in self.folder.iterdir())
-        return [int(number) for found, _, number in entries if found == name and number.isdecimal()]
+    def newest(self, name: str) -> Path | None:
+        """The file whose owner has the name, if he lives."""
+        return max(self._files(name), key=_number, default=None)
 
     def take(self, name: str) -> Claim | None:
         """The name, at once; None if somebody else has it."""
-        numbers = self.numbers(name)
-        if not all(self._is_abandoned(self.folder / f"{name}.{number}") for number in numbers):
+        before = self._files(name)
+        if not all(map(self._is_abandoned, before)):
             return None
-        path = self.folder / f"{name}.{max(numbers, default=0) + 1}"
+        path = self.folder / f"{name}.{max(map(_number, before), default=0) + 1}"
         handle = self._create(path)
         if handle is None:
             return None
         claim = self._held[path] = Claim(path, handle, self)
         self._start_heart()
-        others = [self.folder / f"{name}.{n}" for n in self.numbers(name)]
-        if not all(other == path or self._is_abandoned(other) for other in others):
-            claim.release()  # both were fast: each sees the other or is seen
+        others = [other for other in self._files(name) if other != path]
+        if not all(map(self._is_abandoned, others)):
+            claim.release()  # both were fast, and one of them at least sees the other
             return None
+        claim.before = others
         return claim
 
     def release(self, claim: Claim, keep: bool = False) -> None:
-        """Let the claim go; its file, and those of dead owners before it, are removed or kept."""
+        """Let the claim go; its file, and those of the dead before it, are removed or kept."""
         if self._held.pop(claim.path, None) is None:
             return
         os.close(claim.handle)
-        name, _, own = claim.path.name.rpartition(".")
-        for number in sorted(self.numbers(name)):
-            if number <= int(own) and not keep:
-                (self.folder / f"{name}.{number}").unlink(missing_ok=True)
+        for path in () if keep else (*claim.before, claim.path):
+            path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what is left of claims that were never finished, by owners that are dead."""
@@ -158,6 +156,9 @@ class Claims:
                 entry.unlink(missing_ok=True)
 
     # -- files -----------------------------------------------------------------------------------
+
+    def _files(self, name: str) -> list[Path]:
+        return [path for path in self.folder.iterdir() if path.stem == name and _number(path)]
 
     def _create(self, path: Path) -> int | None:
         """The open and locked file; None if it is there already. It appears with its content."""
@@ -213,16 +214,27 @@ class Claims:
     # -- heart -----------------------------------------------------------------------------------
 
     def _start_heart(self) -> None:
-        if self._heart is None:
-            self._heart = threading.Thread(target=self._beat, daemon=True)
-            self._heart.start()
+        with self._guard:
+            if self._heart is None:
+                self._heart = threading.Thread(target=self._beat, daemon=True)
+                self._heart.start()
 
     def _beat(self) -> None:
         while True:
             time.sleep(self.beat)
+            with self._guard:
+                if not self._held:
+                    self._heart = None
+                    return
             for path in list(self._held):
                 with contextlib.suppress(OSError):  # released meanwhile, or the disk is away
                     os.utime(path)
+
+
+def _number(path: Path) -> int:
+    """Of a claim's file; 0 for another."""
+    number = path.suffix[1:]
+    return int(number) if number.isdecimal() else 0
 
 
 def _owner(handle: int) -> dict[str, Any]:

@@ -101,6 +101,7 @@ class Store:
     ) -> None:
         self.folder, own = folder, folder / ".spectrum"
         self.records: dict[str, Record] = {}
+        self._retried: dict[str, Record] = {}
         self._lock = own / "lock"
         self._manifest = Manifest(folder, self._lock)
         self.claims = Claims(own / "claims", lease, beat)
@@ -109,8 +110,8 @@ class Store:
         with _in_folder(folder):
             self.claims.folder.mkdir(parents=True, exist_ok=True)
             self.refresh()
+            self._retried = dict(self.records) if retry_failed else {}
             self._recover()
-        self._retried = dict(self.records) if retry_failed else {}
 
     def refresh(self) -> None:
         """Read what the manifest says by now."""

@@ -17,7 +17,7 @@ from spectrum.errors import UsageError
 from spectrum.methods import Target
 
 SEEDS = 2**32
-MOST = 1_000_000  # jobs of a sweep
+MOST = 100_000  # values of a sweep
 _ALIASES = {"lora": "loras", "set": "extras", "neg": "negative_prompt"}
 
 
@@ -147,7 +147,7 @@ def sweep(seeds: str | None, texts: Sequence[str]) -> list[dict[str, Any]]:
         except (UsageError, KeyError) as error:
             raise UsageError(f"{option} {listed!r}: {error}") from None
     if (count := prod(len(values) for values in axes.values())) > MOST:
-        raise UsageError(f"`sweep` makes {count} jobs of each line; {MOST} is the most")
+        raise UsageError(f"`sweep` makes {count} jobs of each; {MOST} is the most")
     return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
 
 
