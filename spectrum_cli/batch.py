@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectrum_cli import machine, options
+from spectrum_cli import machine, options, signals
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.noise import silence
 from spectrum_cli.output import error
@@ -261,8 +261,8 @@ class _Task:
             with display:
                 for ended in jobs:
                     display.ended(ended)
-        except (KeyboardInterrupt, SystemExit) as leave:
-            code = 130 if isinstance(leave, KeyboardInterrupt) else leave.code
+        except KeyboardInterrupt:
+            code = signals.taken() or 130
             _how_to_go_on(display)
             raise SystemExit(code) from None
         display.summary(self.checker.repeated)

@@ -8,8 +8,23 @@ import sys
 import time
 from pathlib import Path
 
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it says while it is imported
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["commands", "spectrum.batch.run", "spectrum_cli.batch_display"])
+_SERVER.set_forkserver_preload(
+    [
+        "spectrum.batch.run",
+        "spectrum_cli.batch_display",
+        "spectrum_cli.main",
+        "peft",
+        "diffusers.pipelines.flux.pipeline_flux",
+        "transformers.models.auto.modeling_auto",
+        "transformers.models.clip.tokenization_clip",
+        "transformers.models.t5.tokenization_t5",
+        "torch._dynamo",
+        "imageio.v3",
+        "imageio.plugins.pillow",
+    ]
+)
 
 
 def _main(args, folder, out, err, source):
@@ -22,7 +37,7 @@ def _main(args, folder, out, err, source):
     os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
     sys.argv = ["spectrum", *map(str, args)]
-    from spectrum_cli.main import main
+    from spectrum_cli.__main__ import main
 
     main()
 

@@ -139,7 +139,7 @@ class Checker:
     def _job(self, line: int, values: dict[str, Any]) -> tuple[Job, bool]:
         if values.get("prompt") is None:
             raise UsageError("there is no prompt; give one")
-        preset, options, mark = self._model(str(values["model"]))
+        preset, options, digest = self._model(str(values["model"]))
         given = {k: v for k, v in values.items() if k not in _NOT_OF_A_REQUEST}
         try:
             request = resolve(preset, **given)
@@ -149,7 +149,7 @@ class Checker:
             raise UsageError(f"{type(error).__name__}: {error}") from error
         if values.get("fps") is not None and request.frames == 1:
             raise UsageError("one frame is a picture, so `fps` means nothing to it; leave it")
-        seed, id = self._seed(request, options, mark, values.get("seed"))
+        seed, id = self._seed(request, options, digest, values.get("seed"))
         if id in self._ids:
             self.repeated += 1
             return self._ids[id], False
@@ -162,7 +162,7 @@ class Checker:
         if name not in self._found:
             try:
                 preset = self.find(name)
-                self._found[name] = preset, self.layout(preset), preset_mark(preset)
+                self._found[name] = preset, self.layout(preset), preset.digest
             except SpectrumError as error:
                 self._found[name] = error
             except (OSError, ValueError) as error:
@@ -173,15 +173,15 @@ class Checker:
         return found
 
     def _seed(
-        self, request: Request, options: Options, mark: str, seed: int | None
+        self, request: Request, options: Options, digest: str, seed: int | None
     ) -> tuple[int, str]:
         if seed is not None:
-            return seed, job_id(request, seed, options, mark)
-        key = job_id(request, self.seed, options, mark)
+            return seed, job_id(request, seed, options, digest)
+        key = job_id(request, self.seed, options, digest)
         while True:
             again = self._asked[key] = self._asked.get(key, -1) + 1
             seed = (self.seed + again) % SEEDS
-            id = job_id(request, seed, options, mark)
+            id = job_id(request, seed, options, digest)
             if id not in self._ids:
                 return seed, id
 
@@ -204,11 +204,11 @@ class Checker:
 # -- ids -----------------------------------------------------------------------------------------
 
 
-def job_id(request: Request, seed: int, options: Options, mark: str) -> str:
-    """What two jobs share exactly if they make the same pixels; `mark` is `preset_mark`."""
+def job_id(request: Request, seed: int, options: Options, preset: str) -> str:
+    """What two jobs share exactly if they make the same pixels; `preset` is its digest."""
     document = {
         "spectrum": __version__,
-        "preset": mark,
+        "preset": preset,
         "weights": str(options.weights.absolute()) if options.weights else request.preset.weights,
         "dtype": options.dtype or request.preset.dtype,
         **options.pixels,
@@ -221,23 +221,14 @@ def job_id(request: Request, seed: int, options: Options, mark: str) -> str:
         "schedule": repr(request.schedule),
         **{name: getattr(request, name) for name in _VALUES},
     }
-    return _digest(document)[:32]
+    text = json.dumps(document, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 _VALUES = (
     "prompt", "negative_prompt", "width", "height", "frames", "fps", "steps", "guidance",
     "speedup", "strength", "scheduler",
 )  # fmt: skip
-
-
-def preset_mark(preset: Preset) -> str:
-    """The hash of what a preset says, wherever it lies and whatever it is called."""
-    return _digest(preset.model_dump(exclude={"name", "path"}))
-
-
-def _digest(document: dict[str, Any]) -> str:
-    text = json.dumps(document, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _mark_of(value: Any) -> Any:

@@ -141,10 +141,11 @@ class Worker:
         if job.model in self._broken:
             return self._broken[job.model]
         if self._model is None or self._key != job.model:
-            self._model = None
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            if self._model is not None:
+                self._model = None
+                gc.collect()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
             self.watch.stage("load")
             try:
                 self._key, self._model = job.model, self.load(job)
@@ -156,7 +157,9 @@ class Worker:
 def _encode(made: Generation, job: Job, document: dict[str, Any], path: Path) -> None:
     if job.name.endswith(".mp4"):
         assert job.request.fps is not None
-        encode_mp4(path, made.frames, job.request.fps, document)
+        encode_mp4(
+            path, made.frames, job.request.fps, document, made.audio, made.sample_rate
+        )  # fmt: skip
     else:
         encode_png(path, made.frames[0], document)
 

@@ -33,6 +33,9 @@ from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.media import read_metadata
 
 ENDINGS = (".png", ".mp4")
+_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 _PARTIAL = re.compile(r"\.([0-9a-f]{16,64})\.[0-9a-f]+\.partial")
 # Wrong with the folder, not with a job: whatever is made next would meet the same.
 _OF_THE_FOLDER = {
@@ -77,7 +80,7 @@ def _uninterrupted() -> Iterator[None]:
     came: list[int] = []
     before = {
         int(number): signal.signal(number, lambda number, _: came.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in _SIGNALS
     }
     try:
         yield

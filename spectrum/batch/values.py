@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import product
@@ -18,6 +19,9 @@ from spectrum.methods import Target
 
 SEEDS = 2**32
 MOST = 100_000  # values of a sweep
+_LARGEST = 1000  # values in an extra argument
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, 60, 60
 _ALIASES = {"lora": "loras", "set": "extras", "neg": "negative_prompt"}
 
 
@@ -30,8 +34,20 @@ def _no_truth(value: Any) -> Any:
 def _texts(value: Any) -> Any:
     """One text is a list of one; a mapping is KEY=VALUE texts."""
     if isinstance(value, dict):
+        _check_small(value)
         return [f"{key}={json.dumps(item, default=str)}" for key, item in value.items()]
     return [value] if isinstance(value, str) else value
+
+
+def _check_small(value: Any) -> None:
+    """YAML's aliases make a line hold more than a machine can write down."""
+    parts, count = [value], 0
+    while parts:
+        part, count = parts.pop(), count + 1
+        if count > _LARGEST:
+            raise ValueError(f"more than {_LARGEST} values")
+        if isinstance(part, (dict, list)):
+            parts += part.values() if isinstance(part, dict) else part
 
 
 Count = Annotated[int, BeforeValidator(_no_truth), Field(ge=1, le=100_000)]
@@ -120,8 +136,7 @@ def _messages(error: ValidationError) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return _REPR.repr(value)
 
 
 # -- sweeps --------------------------------------------------------------------------------------

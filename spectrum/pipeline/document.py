@@ -105,6 +105,7 @@ class Document(BaseModel):
     dtype: str
     versions: dict[str, str]
     frame: int | None = None  # of a film in single pictures
+    job: dict[str, JsonValue] | None = None  # of a batch: see `spectrum.batch.store`
 
     @field_validator("extras")
     @classmethod
