@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from spectrum.errors import UsageError
 from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.foreign import read_yaml
-from spectrum.pipeline.inputs import parse_extras, read_image
+from spectrum.pipeline.inputs import look_at, parse_extras
 from spectrum.pipeline.preset import read_preset
 from spectrum.pipeline.weights import tensor_shapes
 
@@ -92,7 +92,7 @@ def test_only_regular_files_are_read(spectrum, tmp_path):
     with pytest.raises(UsageError, match="not a regular file"):
         read_preset(tmp_path / "pipe.yaml")
     with pytest.raises(UsageError, match="not a regular file"):
-        read_image(tmp_path / "pipe.png")
+        look_at(tmp_path / "pipe.png")
     large = tmp_path / "large.yaml"
     large.write_text("# " + "x" * 2**20)
     with pytest.raises(UsageError, match="larger than"):
@@ -103,7 +103,7 @@ def test_images_are_opened_by_the_formats_that_are_named(tmp_path):
     path = tmp_path / "x.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
     with pytest.raises(UsageError, match="not an image; PNG, JPEG"):
-        read_image(path)
+        look_at(path)
 
 
 def test_one_broken_preset_is_one_warning(spectrum):
