@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it says while it is imported
@@ -27,10 +28,17 @@ _SERVER.set_forkserver_preload(
 )
 
 
+def heed_signals():
+    """A suite in the background (nohup) ignores some, and children inherit that."""
+    for name in ("SIGINT", "SIGHUP", "SIGTERM"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
 def _main(args, folder, out, err, source):
     import torch
 
     torch.set_num_threads(1)
+    heed_signals()
     os.chdir(folder)
     os.dup2(os.open(source, os.O_RDONLY), 0)  # waits for the other end of a pipe
     os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
@@ -56,7 +64,8 @@ class Command:
         self._process.start()
 
     def send(self, number=signal.SIGKILL):
-        os.kill(self._process.pid, number)
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(self._process.pid, number)
 
     def wait(self, timeout=120):
         """The exit code; minus the signal's number for one that was killed."""

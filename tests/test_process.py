@@ -1,6 +1,5 @@
 """What only a process of its own can show: start-up, interrupts, pipes, terminals."""
 
-import functools
 import os
 import pty
 import re
@@ -12,6 +11,7 @@ import sys
 import time
 
 import pytest
+from commands import heed_signals
 from tiny import tiny_flux
 
 from spectrum.pipeline.media import read_metadata
@@ -35,9 +35,7 @@ def gen(weights, *more):
 
 def start(command, cwd, **kwargs):
     env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
-    # a suite in the background (nohup) ignores interrupts, and children inherit that
-    heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(command, cwd=cwd, env=env, text=True, preexec_fn=heeds, **kwargs)
+    return subprocess.Popen(command, cwd=cwd, env=env, text=True, preexec_fn=heed_signals, **kwargs)
 
 
 def test_help_imports_nothing_heavy():

@@ -381,7 +381,7 @@ def test_show_tells_a_prompt_from_an_option(spectrum, made):
 def test_what_is_written_is_a_document(made):
     document = check(Path("a.png"), made)
     assert isinstance(document, Document)
-    assert {*made} | {"frame"} == {
+    assert {*made} | {"frame", "job"} == {
         field.alias or name for name, field in Document.model_fields.items()
     }
     with pytest.raises(Exception, match="generator: missing"):
