@@ -246,7 +246,7 @@ def write_preview(path: Path, picture: Frames) -> None:
     times = max(1, _SHOWN // max(image.size))
     image = image.resize((image.width * times, image.height * times), Image.Resampling.BICUBIC)
     with whole(path) as partial:
-        image.save(partial, "PNG", pnginfo=info)
+        image.save(partial, "PNG", pnginfo=info, compress_level=1)  # four times as fast
 
 
 def place_beside(output: Path) -> Path:
