@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Every prompt of a file over night; started again, it goes on where it stopped.
+# Every prompt of a file over night, also if something kills it (out of memory): what is made stays
+# made. Ctrl-C ends it; the same command goes on.
 #   examples/overnight.sh prompts.txt made --model flux.1-dev
 set -euo pipefail
 prompts=$1 folder=$2
 shift 2
-until spectrum batch "$prompts" --output "$folder" "$@"; do
-    code=$?
-    [ "$code" -eq 1 ] && exit 1  # some jobs failed: the manifest says which and why
-    [ "$code" -eq 2 ] && exit 2  # the file or an option is wrong
-    sleep 10                     # stopped by a signal or a full disk: go on
+while true; do
+    code=0
+    spectrum batch "$prompts" --output "$folder" "$@" || code=$?
+    [ "$code" -eq 137 ] || exit "$code" # 137: killed; 1: a job failed, see the manifest
+    sleep "${PAUSE:-10}"
 done

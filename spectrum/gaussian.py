@@ -84,8 +84,6 @@ class Prior:
         return self.scale / (self.scale + rho) / (1 - level)
 
 
-PRIOR = Prior()
-
 # What forecasts count on: that x₀ slows down, but not that it speeds up towards S, nor that it
 # settles. With the fall they are up to 0.8 dB worse.
 STEADY = Prior(fall=0.0, settle=0.0)

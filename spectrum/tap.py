@@ -59,7 +59,6 @@ class Tap:
         self._pipe, self._denoisers = pipe, denoisers
         self._scheduler: Any = None
         self._own_bar: Any = None  # what the user has put in the place of the pipeline's method
-        self._bar = False  # whether the pipeline has made its progress bar for this run
         self._total: int | None = None  # steps, as the bar was told
         self._num_steps: int | None = None  # of the run under way; None between runs
         self._step, self._stages = -1, 0
@@ -131,7 +130,7 @@ class Tap:
 
         @functools.wraps(cls.set_timesteps)
         def set_timesteps(this: Any, *args: Any, **kwargs: Any) -> Any:
-            self._num_steps, self._total, self._bar = None, None, False
+            self._num_steps = self._total = None
             return cls.set_timesteps(this, *args, **kwargs)
 
         members = {"step": step, "set_timesteps": set_timesteps, "__module__": cls.__module__}
@@ -152,15 +151,15 @@ class Tap:
 
         @functools.wraps(progress_bar)
         def listen(iterable: Any = None, total: int | None = None) -> Any:
-            self._bar, self._total = True, self._total if total is None else total
+            self._total = self._total if total is None else total
             return progress_bar(iterable, total) if iterable is None else progress_bar(iterable)
 
         self._pipe.progress_bar = listen
 
-    def _count_steps(self) -> int:
+    def _count_steps(self, caller: Any) -> int:
         """How many steps the run will take. The scheduler's own list is the last resort: it is
         too long for image-to-image, which leaves out the first steps."""
-        stages = int(getattr(self._pipe, "num_timesteps", 0) or 0)
+        stages = int(getattr(caller, "num_timesteps", 0) or 0)
         if not stages and self._total:
             return self._total
         stages = stages or len(self._pipe.scheduler.timesteps)
@@ -176,12 +175,13 @@ class Tap:
             raise UsageError(f"{type(call.denoiser).__name__} was called without any latents")
         if self._num_steps is None:
             self._step, self._stages, self._under_way = -1, 0, False
-            if not self._bar:
+            caller = _calling_pipeline()
+            if caller not in (None, self._pipe):
                 raise UsageError(
                     f"{type(call.denoiser).__name__} is called by another pipeline than the one"
                     " that the cache is on; put the cache on that one"
                 )
-            num_steps = self._count_steps()
+            num_steps = self._count_steps(caller)
             self.listener.begin(call, num_steps)
             self._num_steps = num_steps
         if not self._under_way:
@@ -200,6 +200,18 @@ class Tap:
             return
         self._under_way = False
         self.listener.end_step(self._watch.stop())
+
+
+def _calling_pipeline() -> Any:
+    """The pipeline whose call is under way; None in a loop that somebody has written by hand."""
+    from diffusers import DiffusionPipeline
+
+    frame = inspect.currentframe()
+    while frame is not None:
+        if isinstance(caller := frame.f_locals.get("self"), DiffusionPipeline):
+            return caller
+        frame = frame.f_back
+    return None
 
 
 def tap_on(pipe: Any) -> Tap | None:

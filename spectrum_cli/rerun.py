@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 from collections.abc import Mapping
@@ -269,12 +268,16 @@ def _made(made: Generation, file: Target, told: Document) -> Frames | None:
 
 def _compare(before: Frames | None, now: Frames | None) -> dict[str, Any]:
     """`same` is None where there is nothing to compare, `psnr` also where all is equal."""
-    from spectrum.pipeline.media import psnr
+    import numpy as np
 
     if before is None or now is None or before.shape != now.shape:
         return {"same": None if before is None else False, "psnr": None}
-    decibels = psnr(before, now)
-    return {"same": decibels == math.inf, "psnr": None if decibels == math.inf else decibels}
+    if np.array_equal(before, now):
+        return {"same": True, "psnr": None}
+    from spectrum.compare.metrics import psnr
+
+    old, new = (np.divide(frames, 255, dtype=np.float32) for frames in (before, now))
+    return {"same": False, "psnr": psnr(new, old)}
 
 
 def _other_steps(told: Document, given: Mapping[str, Any], made: Generation) -> str:

@@ -24,6 +24,17 @@ def wan():
     return tiny_wan()
 
 
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Tiny pipelines as `save_pretrained` writes them: flux/ and wan/; not to be written to."""
+    from tiny import tiny_flux, tiny_wan
+
+    root = tmp_path_factory.mktemp("weights")
+    tiny_flux().save_pretrained(root / "flux")
+    tiny_wan().save_pretrained(root / "wan")
+    return root
+
+
 @pytest.fixture
 def spectrum(tmp_path, monkeypatch, capsys):
     """Run the command in an empty folder; its exit code, stdout and stderr."""

@@ -9,20 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_media import read_mp4
-from tiny import tiny_flux, tiny_wan
 
 from spectrum.pipeline.media import read_metadata
 
 FLUX = ["--model", "flux.1-dev", "--width", "32", "--height", "32"]
 WAN = ["--model", "wan2.1-14b", "--width", "32", "--height", "48", "--frames", "5"]
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("weights")
-    tiny_flux().save_pretrained(root / "flux")
-    tiny_wan().save_pretrained(root / "wan")
-    return root
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from test_cli import FLUX, WAN, files, refused
 from test_media import read_mp4
-from tiny import tiny_flux, tiny_wan
 
 from spectrum.compare import metrics
 from spectrum.compare.caches import (
@@ -38,14 +37,6 @@ from spectrum.pipeline.request import resolve
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 METHODS = ["published:0.5", "hold", "diffusers-taylorseer"]
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("weights")
-    tiny_flux().save_pretrained(root / "flux")
-    tiny_wan().save_pretrained(root / "wan")
-    return root
 
 
 @pytest.fixture

@@ -42,6 +42,14 @@ def test_over_night(run, tmp_path):
     assert run("overnight.sh", "p.txt", "made", *SMALL, "--speedup", "0.1").returncode == 2
 
 
+def test_over_night_is_ended_by_an_interrupt_and_goes_on_after_a_kill(run, tmp_path):
+    command = tmp_path / "bin" / "spectrum"
+    for code, left in ((130, 130), (143, 143), (1, 1), (137, 0)):
+        ran = tmp_path / f"ran{code}"  # what it returns the first time; then 0
+        command.write_text(f"#!/bin/sh\n[ -e {ran} ] && exit 0\ntouch {ran}\nexit {code}\n")
+        assert run("overnight.sh", "p.txt", "made", PAUSE="0").returncode == left
+
+
 def test_a_sweep(run, tmp_path):
     done = run("sweep.sh", "a red circle", "made", "--steps", "9", *SMALL[2:], "-q")
     assert done.returncode == 0, done.stderr

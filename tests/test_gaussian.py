@@ -5,13 +5,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from spectrum.gaussian import PRIOR, Prior, expected_miss, gap_errors, log_ratios, share
+from spectrum.gaussian import Prior, expected_miss, gap_errors, log_ratios, share
 from spectrum.timeline import flow_levels, scale_of
 
 FLOW = flow_levels(12, 3.0)
 EVEN = tuple(np.linspace(0.93, 0.06, 9))
 LARGE = Prior(scale=scale_of(32_760))
-PRIORS = [PRIOR, LARGE, Prior(length=0.3), Prior(4.0, scale=1.0, power=1.0, fall=0.0, settle=0.0)]
+PRIORS = [Prior(), LARGE, Prior(length=0.3), Prior(4.0, scale=1.0, power=1.0, fall=0.0, settle=0.0)]
 
 
 def ratios(levels):
@@ -79,7 +79,11 @@ def test_a_covariance_is_one(prior, levels):
 
 @pytest.mark.parametrize(
     "prior",
-    [PRIOR, Prior(length=0.3, scale=1.0, fall=1.0, settle=0.0), Prior(4.0, power=0.5, settle=1.0)],
+    [
+        Prior(),
+        Prior(length=0.3, scale=1.0, fall=1.0, settle=0.0),
+        Prior(4.0, power=0.5, settle=1.0),
+    ],
     ids=repr,
 )
 def test_it_is_that_of_the_stated_process(prior):

@@ -217,6 +217,25 @@ def test_parts_that_pipelines_share_are_not_cached_twice_nor_by_surprise(flux):
         SpectralCache(alone, 3).enable()
 
 
+def test_a_loop_written_by_hand_is_a_run_too(wan):
+    """Without the pipeline's call, after one of another length."""
+    scheduler, calls = wan.scheduler, []
+    latents = torch.randn(1, 16, 2, 6, 4, generator=torch.Generator().manual_seed(0))
+    text = torch.zeros(1, 12, wan.transformer.config.text_dim)
+    with SpectralCache(wan, 3) as cache:
+        sample(wan, CALLS["wan"], steps=12)
+        handle = wan.transformer.register_forward_hook(lambda *_: calls.append(1))
+        scheduler.set_timesteps(9)
+        with torch.no_grad():
+            for t in scheduler.timesteps:
+                velocity = wan.transformer(latents, t[None], text, return_dict=False)[0]
+                latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
+        handle.remove()
+    assert cache.report.finished
+    assert (cache.report.num_steps, len(calls)) == (9, 3)
+    assert torch.isfinite(latents).all()
+
+
 @pytest.mark.parametrize("target", ["OUTPUT", "output", ""])
 def test_a_target_that_there_is_not_is_refused(flux, target):
     with pytest.raises(UsageError, match="'feature' and 'denoised'"):

@@ -6,7 +6,7 @@ import pytest
 from test_forecast import GOLDEN
 
 from spectrum.errors import UsageError
-from spectrum.gaussian import PRIOR, Prior, expected_miss, gap_errors
+from spectrum.gaussian import Prior, expected_miss, gap_errors
 from spectrum.plan import Planner, make_plan
 from spectrum.schedule import (
     AdaptiveSchedule,
@@ -98,7 +98,7 @@ def test_an_explicit_schedule_is_checked():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 30, 49, 50, 60])
 @pytest.mark.parametrize("shift", [0.5, 1.0, 3.0, 12.0])
-@pytest.mark.parametrize("prior", [PRIOR, LARGE])
+@pytest.mark.parametrize("prior", [Prior(), LARGE])
 def test_least_error_spends_its_count(count, shift, prior):
     steps = LeastError(count, prior).computed_steps(Timeline.flow(50, shift))
     assert len(steps) == min(count, 50) == len(set(steps))
@@ -117,7 +117,7 @@ def expected_error(prior, levels, steps):
     return total
 
 
-@pytest.mark.parametrize("prior", [PRIOR, LARGE, Prior(0.3, 1.0), Prior(4.0, fall=0.0)])
+@pytest.mark.parametrize("prior", [Prior(), LARGE, Prior(0.3, 1.0), Prior(4.0, fall=0.0)])
 @pytest.mark.parametrize(
     "levels", [flow_levels(9, 3.0), flow_levels(9, 0.7), tuple(np.linspace(0.95, 0.02, 9) ** 2)]
 )
@@ -134,7 +134,7 @@ def test_least_error_leaves_the_least_of_all_choices(prior, levels):
     assert (np.diff(least) < 0).all()  # every step more helps
 
 
-@pytest.mark.parametrize("prior", [PRIOR, LARGE])
+@pytest.mark.parametrize("prior", [Prior(), LARGE])
 def test_least_error_is_dense_at_both_ends(prior):
     steps = LeastError(10, prior).computed_steps(FLOW)
     gaps = np.diff([*steps, 50])
@@ -198,7 +198,7 @@ def test_adaptive_gaps_follow_the_error():
     assert looser == gaps
 
 
-@pytest.mark.parametrize("prior", [PRIOR, LARGE])
+@pytest.mark.parametrize("prior", [Prior(), LARGE])
 @pytest.mark.parametrize("error", [0.02, 0.1, 0.3])
 def test_adaptive_gaps_are_the_longest_within_the_tolerance(prior, error):
     levels, computed = flow_levels(50, 12.0), [0, 1, 8, 20]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shutil
@@ -155,16 +154,6 @@ def read_frames(path: Path, shape: tuple[int, int, int]) -> Frames | None:
     size = count * height * width * 3
     raw = _ffmpeg(path, *f"-frames:v {count + 1} -f rawvideo -pix_fmt rgb24".split(), limit=size)
     return np.frombuffer(raw, np.uint8).reshape(*shape, 3) if len(raw) == size else None
-
-
-def psnr(ours: Frames, theirs: Frames) -> float:
-    """In dB, over all frames of both; infinite where they are equal.  # [F, H, W, 3] both"""
-    squares = [
-        float(np.square(a.astype(np.float32) - b).mean(dtype=np.float64))
-        for a, b in zip(ours, theirs, strict=True)
-    ]
-    error = sum(squares) / len(squares)
-    return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def _is_frame(path: Path) -> bool:
