@@ -59,6 +59,7 @@ class Tap:
         self._pipe, self._denoisers = pipe, denoisers
         self._scheduler: Any = None
         self._own_bar: Any = None  # what the user has put in the place of the pipeline's method
+        self._bar = False  # whether the pipeline has made its progress bar for this run
         self._total: int | None = None  # steps, as the bar was told
         self._num_steps: int | None = None  # of the run under way; None between runs
         self._step, self._stages = -1, 0
@@ -130,7 +131,7 @@ class Tap:
 
         @functools.wraps(cls.set_timesteps)
         def set_timesteps(this: Any, *args: Any, **kwargs: Any) -> Any:
-            self._num_steps = self._total = None
+            self._num_steps, self._total, self._bar = None, None, False
             return cls.set_timesteps(this, *args, **kwargs)
 
         members = {"step": step, "set_timesteps": set_timesteps, "__module__": cls.__module__}
@@ -151,15 +152,16 @@ class Tap:
 
         @functools.wraps(progress_bar)
         def listen(iterable: Any = None, total: int | None = None) -> Any:
-            self._total = self._total if total is None else total
+            self._bar, self._total = True, self._total if total is None else total
             return progress_bar(iterable, total) if iterable is None else progress_bar(iterable)
 
         self._pipe.progress_bar = listen
 
-    def _count_steps(self, caller: Any) -> int:
-        """How many steps the run will take. The scheduler's own list is the last resort: it is
-        too long for image-to-image, which leaves out the first steps."""
-        stages = int(getattr(caller, "num_timesteps", 0) or 0)
+    def _count_steps(self) -> int:
+        """How many steps the run will take. The scheduler's own list is the last resort, and right
+        for a loop written by hand: it is too long for image-to-image, which leaves out the first
+        steps."""
+        stages = int(getattr(self._pipe, "num_timesteps", 0) or 0) if self._bar else 0
         if not stages and self._total:
             return self._total
         stages = stages or len(self._pipe.scheduler.timesteps)
@@ -175,13 +177,12 @@ class Tap:
             raise UsageError(f"{type(call.denoiser).__name__} was called without any latents")
         if self._num_steps is None:
             self._step, self._stages, self._under_way = -1, 0, False
-            caller = _calling_pipeline()
-            if caller not in (None, self._pipe):
+            if not self._bar and _in_a_pipelines_call():
                 raise UsageError(
                     f"{type(call.denoiser).__name__} is called by another pipeline than the one"
                     " that the cache is on; put the cache on that one"
                 )
-            num_steps = self._count_steps(caller)
+            num_steps = self._count_steps()
             self.listener.begin(call, num_steps)
             self._num_steps = num_steps
         if not self._under_way:
@@ -202,16 +203,18 @@ class Tap:
         self.listener.end_step(self._watch.stop())
 
 
-def _calling_pipeline() -> Any:
-    """The pipeline whose call is under way; None in a loop that somebody has written by hand."""
-    from diffusers import DiffusionPipeline
+def _in_a_pipelines_call() -> bool:
+    """Whether a call that makes a progress bar is under way, as those of diffusers' pipelines do.
 
+    Told by its code alone: a look at its variables would keep the latents of this step alive.
+    """
     frame = inspect.currentframe()
     while frame is not None:
-        if isinstance(caller := frame.f_locals.get("self"), DiffusionPipeline):
-            return caller
+        code = frame.f_code
+        if code.co_name == "__call__" and "progress_bar" in code.co_names:
+            return True
         frame = frame.f_back
-    return None
+    return False
 
 
 def tap_on(pipe: Any) -> Tap | None:
