@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from inspect import BoundArguments
-from types import TracebackType
 from typing import Any
 
 from spectrum.anatomy import Anatomy
@@ -26,6 +25,7 @@ from spectrum.plan import NOISY_SPEEDUP, Plan
 from spectrum.report import Interval, Report, Step
 from spectrum.schedule import ExplicitSchedule, Schedule
 from spectrum.schedulers import asks_for_noise, read_timeline
+from spectrum.storage import Place, Storage
 from spectrum.tap import Tap, tap_on
 from spectrum.target import Call, Current
 from spectrum.target import Target as RunningTarget
@@ -81,6 +81,7 @@ class SpectralCache:
         target: instead of the method's, what is forecast: "feature" or "denoised".
         on_step: called as on_step(report, None) when denoising begins, and as
             on_step(report, step) after each step.
+        history: where computed features are kept (`spectrum.storage`): "auto", "device" or "host".
         observe: called as observe(step, x₀) at each computed step, where the denoised sample is the
             target and the scheduler is one whose x₀ is known.
 
@@ -100,6 +101,7 @@ class SpectralCache:
         schedule: Schedule | Sequence[int] | None = None,
         target: Target | None = None,
         on_step: Listener | None = None,
+        history: Place = "auto",
         observe: Observer | None = None,
     ) -> None:
         if speedup is not None and schedule is not None:
@@ -116,7 +118,7 @@ class SpectralCache:
         if isinstance(schedule, Sequence):
             schedule = ExplicitSchedule(tuple(schedule))
         self._schedule: Schedule | None = schedule
-        self._on_step, self._observe = on_step, observe
+        self._on_step, self._observe, self._storage = on_step, observe, Storage(history)
         self.denoisers = find_denoisers(pipe)
         self.reports: list[Report] = []
         self._pipe = pipe
@@ -156,12 +158,7 @@ class SpectralCache:
         self.enable()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self._outer.pop():
             self.disable()
 
@@ -229,7 +226,7 @@ class SpectralCache:
                 f"the denoised sample can't be told from what {type(scheduler).__name__} is"
                 " given, so the hidden feature is forecast instead"
             )
-        return FeatureTarget(method.forecaster, plan)
+        return FeatureTarget(method.forecaster, plan, self._storage)
 
     def _plan_for_noise(self, run: _Run) -> None:
         """Plan anew where the first call of scheduler.step asks for noise (DDIM's eta): only step

@@ -16,6 +16,7 @@ from spectrum.forecast import Forecaster
 from spectrum.history import FeatureHistory
 from spectrum.hollow import hollow, recorded, without_residuals
 from spectrum.plan import Plan
+from spectrum.storage import Storage
 from spectrum.target import Call, Current
 
 # Between a hollow call that replays the computed feature and the computed call itself; the two
@@ -50,9 +51,9 @@ def branch_of(now: Current, call: Call) -> Branch:
 class FeatureTarget:
     """Histories of features, one for each guidance branch and head."""
 
-    def __init__(self, forecaster: Forecaster, plan: Plan) -> None:
+    def __init__(self, forecaster: Forecaster, plan: Plan, storage: Storage) -> None:
         self.plan = plan
-        self._forecaster = forecaster
+        self._forecaster, self._storage = forecaster, storage
         self._branches: dict[Branch, list[FeatureHistory]] = {}
 
     @property
@@ -118,7 +119,8 @@ class FeatureTarget:
             return
         count = self.plan.features_kept_at(now.index, self._forecaster.keeps)
         if histories is None:
-            histories = [FeatureHistory(count, storage_dtype(denoiser, x)) for x in features]
+            kept = [(count, storage_dtype(denoiser, x), self._storage) for x in features]
+            histories = [FeatureHistory(*each) for each in kept]
             self._branches[branch] = histories
         for history, feature in zip(histories, features, strict=True):
             history.capacity = count  # the plan may have changed after step 0

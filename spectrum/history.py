@@ -6,23 +6,26 @@ from collections.abc import Sequence
 from math import inf, isnan
 
 import torch
+from torch import Tensor
 
 from spectrum.errors import SpectrumError
+from spectrum.storage import Storage
 
 
 class FeatureHistory:
     """The newest `capacity` computed features of one denoiser call (a guidance branch).
 
-    They are copied to their own device in `dtype` (the model's; a feature may arrive wider, as
-    Wan's does, or as a view that keeps other tensors alive, as FLUX's does). At `capacity` the
-    oldest feature makes room: its memory is used again.
+    They are copied to the storage in `dtype` (the model's; a feature may arrive wider, as Wan's
+    does, or as a view that keeps other tensors alive, as FLUX's does). At `capacity` the oldest
+    feature makes room: its memory is used again.
     """
 
-    def __init__(self, capacity: int, dtype: torch.dtype) -> None:
-        self.capacity = capacity
-        self.dtype = dtype
+    def __init__(self, capacity: int, dtype: torch.dtype, storage: Storage | None = None) -> None:
+        self.capacity, self.dtype = capacity, dtype
+        self._storage = storage or Storage("device")
+        self._device = torch.device("cpu")  # where features come from
         self.steps: list[int] = []  # oldest first
-        self._features: list[torch.Tensor] = []  # of each of them
+        self._features: list[Tensor] = []  # of each of them
         self._peaks: list[float] = []  # of each the largest magnitude
 
     @property
@@ -30,11 +33,11 @@ class FeatureHistory:
         return sum(feature.nbytes for feature in self._features)
 
     @property
-    def newest(self) -> torch.Tensor:
+    def newest(self) -> Tensor:
         """The newest feature itself, not a copy."""
         return self._features[-1]
 
-    def append(self, step: int, feature: torch.Tensor) -> None:
+    def append(self, step: int, feature: Tensor) -> None:
         """Store a copy of the feature of a computed step, of any shape, the same each time. Raises
         SpectrumError for one with values that are no numbers."""
         if len(self.steps) == self.capacity:
@@ -42,9 +45,11 @@ class FeatureHistory:
             self._peaks.pop(0)
             kept = self._features.pop(0)
         else:
-            kept = torch.empty(feature.shape, dtype=self.dtype, device=feature.device)
-        self._features.append(kept.copy_(feature.detach()))
-        self._peaks.append(float(torch.linalg.vector_norm(kept, inf)))
+            kept = self._storage.room(feature, self.dtype)
+        self._device = feature.device
+        self._features = [*self._storage.placed(self._features), kept]
+        narrow = self._storage.keep(feature.detach(), kept)
+        self._peaks.append(float(torch.linalg.vector_norm(narrow, inf)))
         self.steps.append(step)
         if isnan(self._peaks[-1]):
             raise SpectrumError(
@@ -57,32 +62,31 @@ class FeatureHistory:
         largest = sum(abs(w) * peak for w, peak in zip(weights, self._peaks, strict=True) if w)
         return largest <= torch.finfo(self.dtype).max  # False for NaN
 
-    def forecast(self, weights: Sequence[float]) -> torch.Tensor:
+    def forecast(self, weights: Sequence[float]) -> Tensor:
         """Σ_k weights[k] · feature[k], accumulated in float32 and returned in it.
 
         A feature of weight 0 is not read, and one alone with weight 1 comes back exactly.
         """
-        total = self._zeros(len(weights))
-        _add(total, self._features, weights)
+        total = self._zeros(weights)
+        self._add(total, self._features, weights)
         return total
 
-    def forecast_each(self, rows: Sequence[Sequence[float]]) -> torch.Tensor:
+    def forecast_each(self, rows: Sequence[Sequence[float]]) -> Tensor:
         """The same for each sample of the batch, which dimension 0 counts, by weights of its own.
 
         rows: [B, K]; one sample comes out just as `forecast` has it alone
         """
-        total = self._zeros(len(rows[0]))
+        total = self._zeros(rows[0])
         for n, weights in enumerate(rows):
-            _add(total[n], [feature[n] for feature in self._features], weights)
+            self._add(total[n], [feature[n] for feature in self._features], weights)
         return total
 
-    def _zeros(self, weights: int) -> torch.Tensor:
-        if not self.steps or weights != len(self.steps):
-            raise ValueError(f"{weights} weights for {len(self.steps)} stored features")
-        return torch.zeros_like(self._features[0], dtype=torch.float32)
+    def _zeros(self, weights: Sequence[float]) -> Tensor:
+        if not self.steps or len(weights) != len(self.steps):
+            raise ValueError(f"{len(weights)} weights for {len(self.steps)} stored features")
+        return torch.zeros_like(self._features[0], dtype=torch.float32, device=self._device)
 
-
-def _add(total: torch.Tensor, features: Sequence[torch.Tensor], weights: Sequence[float]) -> None:
-    for weight, feature in zip(weights, features, strict=True):
-        if weight != 0:
-            total.add_(feature, alpha=float(weight))
+    def _add(self, total: Tensor, features: list[Tensor], weights: Sequence[float]) -> None:
+        for weight, feature in zip(weights, features, strict=True):
+            if weight != 0:
+                total.add_(self._storage.fetch(feature, self._device), alpha=float(weight))

@@ -100,11 +100,10 @@ class LeastError:
     """The `count` computed steps that leave the least expected error, by dynamic programming.
 
     What is expected of x₀ at the run's noise levels is the prior's to say, at the timeline's scale
-    if none is given. The errors of all gaps of
-    forecasts are added up, each as it is in the sample at the gap's end. That makes for short gaps
-    at the end, where a step moves the sample far towards x₀, and at the start, where x₀ is
-    undecided, and for long ones between. Where the run goes on with another denoiser, the step
-    after these is a computed one.
+    if none is given. The errors of all gaps of forecasts are added up, as far as they are left at
+    the end. That makes for short gaps at the end, where a step moves the sample far towards x₀, and
+    at the start, where x₀ is undecided, and for long ones between. Where the run goes on with
+    another denoiser, the step after these is a computed one.
     """
 
     count: int

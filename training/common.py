@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import T5EncoderModel, T5Tokenizer, UMT5EncoderModel
 
+FIRST_LINES = (5, 20)  # of the log, so that a short run on a slow machine has some; then every 50
 ORDER = 4.0  # head start in attention scores for the words that a head of T5 looks at
 
 
@@ -76,6 +77,15 @@ class Average:
                 self.weights[name].lerp_(value, 1 - decay)
 
 
+def finite(loss: torch.Tensor, where: str) -> float:
+    """The loss as a number. Raises RuntimeError where it is none, which no later step would mend;
+    the last checkpoint is from before."""
+    value = loss.item()
+    if not math.isfinite(value):
+        raise RuntimeError(f"the loss is {value} at {where}")
+    return value
+
+
 class Run:
     """One training run: optimizers, learning rate, averages, and checkpoints to resume from."""
 
@@ -88,7 +98,8 @@ class Run:
         average: Average,
     ) -> None:
         self.path, self.model, self.optimizers, self.average = path, model, optimizers, average
-        self.step, self.budget, self._losses = 0, Budget(minutes), 0.0
+        self.step, self.budget = 0, Budget(minutes)
+        self._losses: list[float] = []  # since the last line of the log
         if path.exists():
             state = torch.load(path)
             model.load_state_dict(state["model"])
@@ -100,6 +111,7 @@ class Run:
 
     def update(self, loss: torch.Tensor) -> None:
         """One optimizer step down the loss."""
+        self._losses.append(finite(loss, f"step {self.step} of {self.path.stem}"))
         self.model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -108,10 +120,10 @@ class Run:
             optimizer.step()
         self.average.update(self.model)
         self.step += 1
-        self._losses += loss.item()
-        if self.step % 50 == 0:
-            log(f"{self.path.stem} {self.step} {self.budget.spent:.0f} s {self._losses / 50:.4f}")
-            self._losses = 0.0
+        if self.step % 50 == 0 or self.step in FIRST_LINES:
+            mean = math.fsum(self._losses) / len(self._losses)
+            log(f"{self.path.stem} {self.step} {self.budget.spent:.0f} s {mean:.4f}")
+            self._losses.clear()
 
     def save(self) -> None:
         state = {

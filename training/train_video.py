@@ -20,7 +20,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from clips import FRAMES, SIDE, VOCABULARY, Clip, caption, draw, is_held_out, sample_clip
-from common import Average, Budget, know_order, log, rate, save, set_rate, word_t5_tokenizer
+from common import (
+    FIRST_LINES,
+    Average,
+    Budget,
+    finite,
+    know_order,
+    log,
+    rate,
+    save,
+    set_rate,
+    word_t5_tokenizer,
+)
 from diffusers import (
     AutoencoderKLWan,
     UniPCMultistepScheduler,
@@ -388,6 +399,7 @@ def train_denoiser(
         picked = torch.randint(len(latents), (batch,))
         said = torch.where(torch.rand(batch) < 0.1, len(latents), picked)  # the last is ""
         loss = flow_loss(model, latents[picked], tokens[said])
+        losses.append(finite(loss, f"step {step} of the denoiser"))
         model.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -395,9 +407,8 @@ def train_denoiser(
             set_rate(optimizer, rate(budget.progress))
             optimizer.step()
         average.update(model)
-        losses.append(loss.item())
         step += 1
-        if step % 25 == 0:
+        if step % 25 == 0 or step in FIRST_LINES:
             log(f"denoiser {step} {budget.spent:.0f} s loss {np.mean(losses[-25:]):.4f}")
         if budget.spent - saved > 180 or budget.progress == 1:
             saved = budget.spent
