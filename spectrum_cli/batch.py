@@ -96,7 +96,8 @@ def batch(
         seed,
     )
     share = parse_shard(shard) if shard else (1, 1)
-    task = _Task(checker, output, partial(_load, device, quiet), retry_failed, quiet, as_json)
+    load = partial(_load, device, quiet)
+    task = _Task(checker, output, device, load, retry_failed, quiet, as_json)
     source = _read(file)
     if isinstance(source, _Stream):
         if shard:
@@ -187,6 +188,7 @@ class _Task:
 
     checker: Checker
     folder: Path
+    device: str
     load: Callable[[Job], Model]
     retry_failed: bool
     quiet: bool
@@ -249,10 +251,12 @@ class _Task:
 
     def _worker(self, store: Store, jobs: list[Job], display: Display) -> Worker:
         """With all that is heavy imported, and these jobs' calls checked."""
-        silence(self.quiet)
-        from spectrum.batch.run import Worker, check_calls
+        from spectrum.batch.jobs import check_calls
 
-        check_calls(jobs)
+        check_calls(jobs, self.device)
+        silence(self.quiet)
+        from spectrum.batch.run import Worker
+
         return Worker(store, self.load, display)
 
     def _tell(self, display: Display, jobs: Iterator[Ended]) -> None:

@@ -19,8 +19,9 @@ from spectrum_cli.output import console, emit, emit_json, human_bytes, human_sec
 if TYPE_CHECKING:
     import rich.progress
 
-    from spectrum.compare.comparison import Case, Comparison
+    from spectrum.compare.comparison import Comparison
     from spectrum.compare.figures import Outcome
+    from spectrum.compare.rivals import Case
     from spectrum.pipeline.preset import Preset
     from spectrum.pipeline.request import Request
     from spectrum.report import Report, Step
@@ -56,8 +57,9 @@ def compare(
 ) -> None:
     """Set methods against the plain run: pictures, a table, a page to send to a colleague."""
     began = time.perf_counter()
+    from spectrum.compare.rivals import Case, find_rivals
+    from spectrum.pipeline.beforehand import check
     from spectrum.pipeline.request import resolve
-    from spectrum_cli.noise import silence
 
     texts = _prompts(prompt, prompts, seeds)
     preset = find_model(model, quiet)
@@ -70,14 +72,15 @@ def compare(
         preset, weights, dtype, offload, quantize, vae_tiling, compile, attention
     )
     folder = _folder(output, preset.name, prompts.stem if prompts else texts[0], force)
-    silence(quiet)
-    from spectrum.compare.comparison import Case, Comparison
-    from spectrum.compare.rivals import find_rivals
-
     plain = ask(speedup=1.0)
-    rivals = find_rivals(method or [], ask, speedup)
     loaded = Loaded(plain, device, layout, quiet)
+    rivals = find_rivals(method or [], ask, speedup)
+    for rival in rivals:
+        if rival.request is not None:
+            check(rival.request, device, layout)
     pipe = loaded.pipe
+    from spectrum.compare.comparison import Comparison
+
     if not quiet:
         say(f"load: {human_seconds(loaded.seconds)}")
     cases = [Case(text, (seed + k) % options.SEEDS) for k, text in enumerate(texts)]

@@ -9,15 +9,21 @@ import warnings
 from spectrum_cli.output import say
 
 
+def hush() -> None:
+    """What can be done without importing them: of the hub and torch all is heard as an error."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.simplefilter("ignore")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
 def silence(quiet: bool = False) -> None:
     """To be called before diffusers and transformers are imported.
 
     Progress bars and warnings of theirs are turned off, but for diffusers' own warnings on a
     prompt or a value that it changed: those are passed on, a line each, unless `quiet`.
     """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.simplefilter("ignore")
+    hush()
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

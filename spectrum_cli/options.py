@@ -11,6 +11,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from spectrum.pipeline import bounds
+
 MODEL_HELP = "A name that `spectrum models` lists, a preset's YAML file, a folder or a hub id."
 INPUTS, SAMPLING = "Inputs", "Sampling"
 SEEDS = 2**32
@@ -42,7 +44,9 @@ Model = Annotated[
 ]
 ModelArgument = Annotated[str, typer.Argument(autocompletion=complete_model, help=MODEL_HELP)]
 Prompts = Annotated[Path | None, typer.Option(help="A file of prompts, one a line.")]
-Steps = Annotated[int | None, typer.Option(help="Solver steps, computed and forecast.")]
+Steps = Annotated[
+    int | None, typer.Option(help=f"Solver steps, computed and forecast; at most {bounds.STEPS:,}.")
+]
 Seed = Annotated[
     int | None,
     typer.Option(min=0, max=SEEDS - 1, help="Of the noise; random, and reported, if not given."),
@@ -52,12 +56,19 @@ FirstSeed = Annotated[
 ]
 Seeds = Annotated[int, typer.Option(min=1, max=1000, help="How many, consecutive, for one prompt.")]
 NumImages = Annotated[
-    int, typer.Option("--num-images", "-n", min=1, help="How many, with consecutive seeds.")
+    int,
+    typer.Option(
+        "--num-images", "-n", min=1, max=bounds.IMAGES, help="How many, with consecutive seeds."
+    ),
 ]
-Width = Annotated[int | None, typer.Option(help="Pixels.")]
-Height = Annotated[int | None, typer.Option(help="Pixels.")]
-Frames = Annotated[int | None, typer.Option(help="Length of a video.")]
-Fps = Annotated[int | None, typer.Option(help="Frames a second of a video.")]
+Width = Annotated[int | None, typer.Option(help=f"Pixels, at most {bounds.SIDE:,}.")]
+Height = Annotated[int | None, typer.Option(help=f"Pixels, at most {bounds.SIDE:,}.")]
+Frames = Annotated[
+    int | None, typer.Option(help=f"Length of a video, at most {bounds.FRAMES:,} frames.")
+]
+Fps = Annotated[
+    int | None, typer.Option(help=f"Frames a second of a video, at most {bounds.FPS:,}.")
+]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale.")]
 NegativePrompt = Annotated[str | None, typer.Option(help="What not to show.")]
 Image = Annotated[

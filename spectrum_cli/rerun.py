@@ -222,10 +222,12 @@ def _device(asked: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     from spectrum.pipeline.loading import choose_device
 
     name = str(asked.get("device", "auto"))
+    if name in ("auto", "cpu") or "device" in given:
+        return name  # every machine has it, or the user says so
     try:
         choose_device(name)
     except UsageError:
-        return name if "device" in given else "auto"
+        return "auto"
     return name
 
 

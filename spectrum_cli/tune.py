@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 from spectrum.errors import SpectrumError, UsageError
 from spectrum_cli import machine, options, signals
 from spectrum_cli.loaded import Loaded, find_model
+from spectrum_cli.noise import silence
 from spectrum_cli.output import emit, emit_json, error, human_seconds, say
 from spectrum_cli.tune_progress import SearchDisplay
 
 if TYPE_CHECKING:
+    from spectrum.compare.rivals import Case
     from spectrum.pipeline.preset import Preset
     from spectrum.pipeline.request import Request
-    from spectrum.tune.bench import Bench, Case
+    from spectrum.tune.bench import Bench
     from spectrum.tune.search import Tuning
 
 SEEDS_OF_EXAMPLE = 8
@@ -61,15 +63,9 @@ def tune(
     cases = _cases(preset, prompts, seed)
     asked = _speedups(speedups)
     request = _request(preset, cases[0], steps, width, height, frames, guidance, image)
-    from spectrum.compare.plot import NO_PICTURE, can_draw
-    from spectrum.tune.bench import Bench
     from spectrum.tune.candidates import planned
-    from spectrum.tune.presettext import preset_text
-    from spectrum.tune.search import tune
     from spectrum.tune.settings import run_settings
-    from spectrum_cli.noise import silence
 
-    source = preset_text(preset)  # before the search: it may be edited meanwhile
     for speedup in asked:
         planned(request, speedup)
     layout = machine.options(
@@ -78,6 +74,12 @@ def tune(
     loaded = Loaded(request, device, layout, quiet)
     settings = run_settings(request, layout, loaded.device)
     silence(quiet)
+    from spectrum.compare.plot import NO_PICTURE, can_draw
+    from spectrum.tune.bench import Bench
+    from spectrum.tune.presettext import preset_text
+    from spectrum.tune.search import tune
+
+    source = preset_text(preset)  # before the search: it may be edited meanwhile
     picture = target.with_suffix(".png") if can_draw() else None
     if picture is None and not quiet:
         say(f"note: {NO_PICTURE}")
@@ -163,7 +165,7 @@ def _target(preset: Preset, output: Path | None, force: bool) -> Path:
 
 def _cases(preset: Preset, prompts: Path | None, seed: int) -> list[Case]:
     """Consecutive seeds, over the prompts of the file or the preset's example."""
-    from spectrum.tune.bench import Case
+    from spectrum.compare.rivals import Case
 
     if prompts is None:
         return [Case(preset.example, seed + k) for k in range(SEEDS_OF_EXAMPLE)]

@@ -269,7 +269,7 @@ def test_an_image_is_looked_at_and_not_kept(tmp_path):
     (tmp_path / "cut.png").write_bytes((tmp_path / "b.png").read_bytes()[:5000])
     (job,) = jobs_of({"prompt": "x", "image": str(tmp_path / "cut.png")})  # the head is whole
     with pytest.raises(UsageError, match=r"cut.png: the image can't be read"):
-        job.request.arguments()
+        job.request.arguments()["image"].read()
     with pytest.raises(JobErrors, match="no such file"):
         jobs_of({"prompt": "x", "image": str(tmp_path / "gone.jpg")})
 

@@ -26,7 +26,8 @@ from spectrum.compare.caches import (
 from spectrum.compare.comparison import Case, Comparison
 from spectrum.compare.metrics import PSNR_LIMIT, likeness, spread
 from spectrum.compare.page import page
-from spectrum.compare.rivals import DEFAULT_RIVALS, find_rivals, make, prepared
+from spectrum.compare.rivals import DEFAULT_RIVALS, find_rivals
+from spectrum.compare.running import make, prepared
 from spectrum.compare.sheet import AMPLIFY, contact, difference, stacked, strip
 from spectrum.errors import UsageError
 from spectrum.pipeline.catalog import find_preset

@@ -15,7 +15,8 @@ from spectrum import __version__
 from spectrum.compare.figures import PLAIN, Outcome, Outcomes, methods
 from spectrum.compare.folder import Folder, files, replacing
 from spectrum.compare.metrics import likeness
-from spectrum.compare.rivals import Rival, check, make, prepared, why_left_out
+from spectrum.compare.rivals import Case, Rival, why_left_out
+from spectrum.compare.running import check, make, prepared
 from spectrum.compare.sheet import AMPLIFY
 from spectrum.errors import SpectrumError
 from spectrum.pipeline.generate import Generation, generate, machine, metadata
@@ -27,14 +28,6 @@ from spectrum.report import Report, Step
 SCHEMA = 1
 
 _PACKAGES = ("spectrum-diffusion", "torch", "diffusers", "transformers", "torchmetrics")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A prompt and the seed of its noise, which all rivals start from."""
-
-    prompt: str
-    seed: int
 
 
 class Watcher(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from spectrum.errors import UsageError
+from spectrum.pipeline import bounds
 from spectrum.pipeline.inputs import ImageFile, like, look_at
 from spectrum.pipeline.preset import Preset
 
@@ -24,10 +25,10 @@ def check_video(preset: Preset, frames: int | None, fps: int | None) -> None:
         raise UsageError(f"{preset.name} makes images, so `{option}` means nothing to it; leave it")
 
 
-def positive(name: str, value: int | None, default: int) -> int:
-    """A count, 1 or more."""
-    if value is not None and value < 1:
-        raise UsageError(f"`{name}` is 1 or more, not {value}")
+def count(name: str, value: int | None, default: int, most: int) -> int:
+    """1 or more, up to `most`."""
+    if value is not None and not 1 <= value <= most:
+        raise UsageError(f"`{name}` is from 1 to {most:,}, not {value}")
     return default if value is None else value
 
 
@@ -79,6 +80,8 @@ def sizes(
 ) -> tuple[int | None, int | None]:
     """Width and height; those of the image's proportions if only that is given."""
     if preset.size is None:
+        for name, side in (("width", width), ("height", height)):
+            count(name, side, 1, bounds.SIDE)
         return width, height
     usual = (preset.size.width, preset.size.height)
     if picture is not None and width is None and height is None:
@@ -91,7 +94,7 @@ def sizes(
 
 
 def _size(model: str, name: str, value: int | None, default: int, multiple: int) -> int:
-    value = default if value is None else value
+    value = count(name, value, default, bounds.SIDE)
     if value < multiple or value % multiple:
         raise UsageError(
             f"{model} takes a {name} in multiples of {multiple}, not {value};"
@@ -105,8 +108,8 @@ def frame_count(preset: Preset, value: int | None) -> int:
     if preset.video is None:
         return 1
     every = preset.video.every
-    value = preset.video.frames if value is None else value
-    if value < 1 or (value - 1) % every:
+    value = count("frames", value, preset.video.frames, bounds.FRAMES)
+    if (value - 1) % every:
         raise UsageError(
             f"{preset.name} takes {every}·k + 1 frames, not {value};"
             f" the nearest: {_nearest(value - 1, every, 0, plus=1)}"

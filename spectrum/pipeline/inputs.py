@@ -154,18 +154,18 @@ def _number_or_image(key: str, value: str) -> Any:
 
 
 def check_arguments(
-    cls: Any, taken: dict[str, inspect.Parameter], given: Collection[str], model: str
+    pipeline: str, taken: dict[str, inspect.Parameter], given: Collection[str], model: str
 ) -> None:
     """Raise UsageError for an argument that the pipeline's call doesn't take, or lacks."""
     for name in given:
         if name in taken:
             continue
         if name in ARGUMENTS:
-            raise UsageError(f"{model} ({cls.__name__}) takes no `{ARGUMENTS[name]}`; leave it")
+            raise UsageError(f"{model} ({pipeline}) takes no `{ARGUMENTS[name]}`; leave it")
         nearest = get_close_matches(name, taken, n=1, cutoff=0.5)
         guess = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise UsageError(f"{model} ({cls.__name__}) takes no argument {name!r}{guess}")
+        raise UsageError(f"{model} ({pipeline}) takes no argument {name!r}{guess}")
     for name, parameter in taken.items():
         required = parameter.default is parameter.empty and parameter.kind != parameter.VAR_KEYWORD
         if required and name not in given:
-            raise UsageError(f"{model} ({cls.__name__}) needs `extras` {name}=VALUE")
+            raise UsageError(f"{model} ({pipeline}) needs `extras` {name}=VALUE")

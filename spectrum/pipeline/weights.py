@@ -21,6 +21,11 @@ def weights_folder(preset: Preset, weights: Path | None) -> Path | None:
     return folder
 
 
+def weights_here(preset: Preset, weights: Path | None) -> Path | None:
+    """The same, or the folder in the hub's cache; None: they have yet to come from the hub."""
+    return weights_folder(preset, weights) or _hub_folder(preset)
+
+
 def check_folder(preset: Preset, folder: Path) -> None:
     """Raise UsageError unless `folder` holds a whole pipeline of the preset's class."""
     if not (folder / "model_index.json").is_file():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spectrum.compare.metrics import psnr
+from spectrum.compare.rivals import Case
 from spectrum.denoised import Observer
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.gaussian import Array
@@ -22,14 +23,6 @@ from spectrum.tune.candidates import TRUSTS, Candidate, Choice, Planned, usual
 from spectrum.tune.moves import Moves, mean_moves
 from spectrum.tune.store import Store
 from spectrum.tune.watch import Watch
-
-
-@dataclass(frozen=True)
-class Case:
-    """One calibration prompt."""
-
-    prompt: str
-    seed: int
 
 
 class Bench:
