@@ -196,7 +196,7 @@ class _Task:
 
     def whole(self, raws: list[Raw | Problem], share: tuple[int, int], file: str) -> None:
         """Check all, then make what is not made."""
-        from spectrum.batch.jobs import JobErrors, check_jobs, in_shard
+        from spectrum.batch.jobs import JobErrors, check_calls, check_jobs, in_shard
         from spectrum.batch.watch import Ended
 
         if not raws:
@@ -204,11 +204,12 @@ class _Task:
         self.checker.names.digits = max(4, len(str(len(raws) * len(self.checker.sweep))))
         try:
             jobs = list(in_shard(check_jobs(raws, self.checker), share))
+            check_calls(jobs, self.device)
             store = self._store()
             records = [store.ended(job.id) for job in jobs]
             left = [job for job, record in zip(jobs, records, strict=True) if record is None]
             display = self._display(len(jobs))
-            worker = self._worker(store, left, display) if left else None
+            worker = self._worker(store, display) if left else None
         except JobErrors as problems:
             for problem in problems.problems:
                 error(f"{file}, {problem}")
@@ -221,7 +222,7 @@ class _Task:
     def stream(self, raws: Iterable[Raw | Problem]) -> None:
         """Make each job when it comes."""
         display = self._display(None)
-        worker = self._worker(self._store(), [], display)
+        worker = self._worker(self._store(), display)
         asked = self._asked(raws, display)
         self._tell(display, (ended for job in asked for ended in worker.run([job])))
 
@@ -249,11 +250,8 @@ class _Task:
 
         return Display(self.folder, total, self.quiet, self.as_json)
 
-    def _worker(self, store: Store, jobs: list[Job], display: Display) -> Worker:
-        """With all that is heavy imported, and these jobs' calls checked."""
-        from spectrum.batch.jobs import check_calls
-
-        check_calls(jobs, self.device)
+    def _worker(self, store: Store, display: Display) -> Worker:
+        """With all that is heavy imported."""
         silence(self.quiet)
         from spectrum.batch.run import Worker
 

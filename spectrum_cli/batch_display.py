@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectrum.batch.watch import Ended, Watch
 from spectrum_cli.flags import with_flags
-from spectrum_cli.output import console, emit, emit_json, error, human_seconds, say
+from spectrum_cli.output import console, emit_as_it_is, emit_json, error, human_seconds, say
 from spectrum_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Display(Watch):
         if failed:
             error(f"line {ended.job.line}: {record.error}")
         elif not self._as_json:
-            emit(str(self._folder / str(record.file)))
+            emit_as_it_is(str(self._folder / str(record.file)))
         if self._as_json:
             emit_json(self._document(ended))
         if ended.now and not failed and not self._quiet:

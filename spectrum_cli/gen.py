@@ -13,7 +13,7 @@ import typer
 from spectrum_cli import machine, options
 from spectrum_cli.flags import with_flags
 from spectrum_cli.loaded import Loaded, find_model
-from spectrum_cli.output import emit, emit_json, human_seconds, say
+from spectrum_cli.output import emit_as_it_is, emit_json, human_seconds, say
 
 if TYPE_CHECKING:
     from spectrum.pipeline.generate import Generation
@@ -123,7 +123,7 @@ def make_all(
     for seed, file in zip(seeds, files, strict=True):
         made.append(_make(loaded, seed, file, preview))
         if not as_json:
-            emit(str(file.path))
+            emit_as_it_is(str(file.path))
     return made
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectrum_cli.options import Json, complete_model
-from spectrum_cli.output import emit, emit_json, say
+from spectrum_cli.output import emit, emit_as_it_is, emit_json, say
 
 if TYPE_CHECKING:
     from spectrum.pipeline.preset import Preset
@@ -52,7 +52,7 @@ def show(
 
     preset = find_preset(name)
     emit(f"# {preset.path}")
-    emit(preset.path.read_text(encoding="utf-8").rstrip())
+    emit_as_it_is(preset.path.read_text(encoding="utf-8").rstrip())
 
 
 def _row(preset: Preset) -> dict[str, Any]:

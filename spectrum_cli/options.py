@@ -20,8 +20,10 @@ SEEDS = 2**32
 
 def complete_model(incomplete: str) -> list[str]:
     from spectrum.pipeline.catalog import preset_paths
+    from spectrum_cli.output import printable
 
-    return [name for name in preset_paths() if name.startswith(incomplete)]
+    names = [name for name in preset_paths() if name.startswith(incomplete)]
+    return [name for name in names if name == printable(name)]
 
 
 def _complete_method(incomplete: str) -> list[str]:

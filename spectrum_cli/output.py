@@ -42,14 +42,25 @@ def error(text: str) -> None:
 
 
 def emit(text: str) -> None:
-    """A line of data on stdout."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """Lines of data on stdout, with nothing in them that a terminal would obey."""
+    _put("\n".join(map(printable, text.split("\n"))))
+
+
+def emit_as_it_is(text: str) -> None:
+    """What programs read letter by letter, such as a path; on a terminal it is data as all else."""
+    if sys.stdout.isatty():
+        emit(text)
+    else:
+        _put(text)
 
 
 def emit_json(document: dict[str, Any], indent: int | None = None) -> None:
-    lines = json.dumps(document, ensure_ascii=False, indent=indent).split("\n")
-    emit("\n".join(map(printable, lines)))
+    emit(json.dumps(document, ensure_ascii=False, indent=indent))
+
+
+def _put(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def human_bytes(count: int) -> str:

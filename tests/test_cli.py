@@ -257,7 +257,7 @@ def test_refusals_of_gen(spectrum, flux_args, wan_args, tmp_path, folders):
     refused(spectrum("gen", *flux_args, "--frames", 5, "x"), "makes images", "--frames")
     refused(spectrum("gen", *flux_args, "--fps", 5, "x"), "makes images", "--fps")
     refused(spectrum("gen", *flux_args, "--negative-prompt", "y", "x"), "no negative prompt")
-    refused(spectrum("gen", *flux_args, "--steps", 0, "x"), "1 or more")
+    refused(spectrum("gen", *flux_args, "--steps", 0, "x"), "from 1 to 10,000")
     refused(spectrum("gen", *flux_args, "--guidance", "nan", "x"), "--guidance")
     refused(spectrum("gen", *flux_args, "--method", "taylor", "x"), "did you mean 'taylor")
     refused(
