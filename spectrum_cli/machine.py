@@ -13,41 +13,30 @@ if TYPE_CHECKING:
     from spectrum.pipeline.loading import Options
     from spectrum.pipeline.preset import Preset
 
-MACHINE = "Machine"
-
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Folder to load from instead of the hub.", rich_help_panel=MACHINE),
+    typer.Option(help="Folder to load from instead of the hub."),
 ]
-Device = Annotated[
-    str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.", rich_help_panel=MACHINE)
-]
-Dtype = Annotated[
-    str | None, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=MACHINE)
-]
+Device = Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
 Offload = Annotated[
     str,
-    typer.Option(
-        help="Keep weights in memory, not on the GPU: none, model, group or sequential.",
-        rich_help_panel=MACHINE,
-    ),
+    typer.Option(help="Keep weights in memory, not on the GPU: none, model, group or sequential."),
 ]
 Quantize = Annotated[
     str | None,
-    typer.Option(help="Weights as int8, fp8 or int4 (torchao).", rich_help_panel=MACHINE),
+    typer.Option(help="Weights as int8, fp8 or int4 (torchao)."),
 ]
 VaeTiling = Annotated[
     bool | None,
     typer.Option(
-        "--vae-tiling/--no-vae-tiling",
-        help="Decode in tiles; the preset's if not given.",
-        rich_help_panel=MACHINE,
+        "--vae-tiling/--no-vae-tiling", help="Decode in tiles; the preset's if not given."
     ),
 ]
-Compile = Annotated[bool, typer.Option(help="Compile the blocks.", rich_help_panel=MACHINE)]
+Compile = Annotated[bool, typer.Option(help="Compile the blocks.")]
 Attention = Annotated[
     str | None,
-    typer.Option(help="A backend of diffusers, such as flash.", rich_help_panel=MACHINE),
+    typer.Option(help="A backend of diffusers, such as flash."),
 ]
 
 
@@ -66,7 +55,7 @@ def options(
     from spectrum.pipeline.preset import check_dtype
 
     return loading.Options(
-        dtype=check_dtype(dtype or preset.dtype),
+        dtype=check_dtype(preset.dtype if dtype is None else dtype),
         weights=weights,
         offload=one_of("--offload", offload, loading.Offload),
         quantize=one_of("--quantize", quantize, loading.Quantize),

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spectrum_cli.help import Command, Group
 from spectrum_cli.options import Json, complete_model
 from spectrum_cli.output import emit, emit_as_it_is, emit_json, say
 
 if TYPE_CHECKING:
     from spectrum.pipeline.preset import Preset
 
-app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
+app = typer.Typer(cls=Group, invoke_without_command=True, no_args_is_help=False)
 
 
 @app.callback()
@@ -43,7 +44,7 @@ def models(context: typer.Context, as_json: Json = False) -> None:
         )
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     name: Annotated[str, typer.Argument(autocompletion=complete_model, help="Of a model.")],
 ) -> None:

@@ -13,8 +13,8 @@ def hush() -> None:
     """What can be done without importing them: of the hub and torch all is heard as an error."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # not a line for each of its retries
     warnings.simplefilter("ignore")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def silence(quiet: bool = False) -> None:

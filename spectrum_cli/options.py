@@ -14,7 +14,6 @@ import typer
 from spectrum.pipeline import bounds
 
 MODEL_HELP = "A name that `spectrum models` lists, a preset's YAML file, a folder or a hub id."
-INPUTS, SAMPLING = "Inputs", "Sampling"
 SEEDS = 2**32
 
 
@@ -73,25 +72,20 @@ Fps = Annotated[
 ]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale.")]
 NegativePrompt = Annotated[str | None, typer.Option(help="What not to show.")]
-Image = Annotated[
-    Path | None, typer.Option(help="To edit, to animate or to start from.", rich_help_panel=INPUTS)
-]
+Image = Annotated[Path | None, typer.Option(help="To edit, to animate or to start from.")]
 Strength = Annotated[
     float | None,
-    typer.Option(help="How far to leave the image; 1 ignores it.", rich_help_panel=INPUTS),
+    typer.Option(help="How far to leave the image; 1 ignores it."),
 ]
 Loras = Annotated[
     list[str] | None,
-    typer.Option(
-        "--lora", metavar="PATH_OR_ID[:SCALE]", help="Repeatable.", rich_help_panel=INPUTS
-    ),
+    typer.Option("--lora", metavar="PATH_OR_ID[:SCALE]", help="Repeatable."),
 ]
 Extras = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        rich_help_panel=INPUTS,
         help="Any other argument of the model's pipeline; repeatable.",
     ),
 ]
@@ -158,29 +152,19 @@ Methods = Annotated[
 ]
 Target = Annotated[
     str | None,
-    typer.Option(
-        help="What is forecast: feature or denoised; the method's if not given.",
-        rich_help_panel=SAMPLING,
-    ),
+    typer.Option(help="What is forecast: feature or denoised; the method's if not given."),
 ]
 Quality = Annotated[
     str | None,
-    typer.Option(
-        help="draft, good, high or an error: compute as few steps as that takes.",
-        rich_help_panel=SAMPLING,
-    ),
+    typer.Option(help="draft, good, high or an error: compute as few steps as that takes."),
 ]
 Blend = Annotated[
     float | None,
-    typer.Option(
-        help="Of published and affine: ridge against straight line.", rich_help_panel=SAMPLING
-    ),
+    typer.Option(help="Of published and affine: ridge against straight line."),
 ]
 Scheduler = Annotated[
     str | None,
-    typer.Option(
-        help="euler, heun, unipc, dpm++ ... or a class of diffusers.", rich_help_panel=SAMPLING
-    ),
+    typer.Option(help="euler, heun, unipc, dpm++ ... or a class of diffusers."),
 ]
 Alpha = Annotated[
     float | None, typer.Option(min=0, help="Growth of the published schedule's windows.")

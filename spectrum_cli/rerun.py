@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +12,7 @@ import typer
 from spectrum_cli import machine, options
 from spectrum_cli.gen import document, files_for, make_all, seeds_from, summary
 from spectrum_cli.loaded import Loaded, find_model
+from spectrum_cli.made import find
 from spectrum_cli.output import emit_json, say
 
 if TYPE_CHECKING:
@@ -104,41 +102,6 @@ def rerun(
     if not quiet:
         summary(loaded.request, seeds, files, made, total)
         say(_sentence(path, verdict, _other_steps(told, given, made[0])))
-
-
-# -- which file ----------------------------------------------------------------------------------
-
-
-def find(text: str) -> Path:
-    """The file itself, that of a manifest's line, or the first of a folder of frames."""
-    path = Path(text)
-    line = re.fullmatch(r"(.+\.jsonl):(\d{1,9})", text, re.S)
-    if line and not path.exists():
-        path = _of_line(Path(line[1]), int(line[2]))
-    return path / "0000.png" if path.is_dir() else path
-
-
-def _of_line(manifest: Path, number: int) -> Path:
-    from spectrum.errors import UsageError
-
-    where = f"{manifest}:{number}"
-    try:
-        with manifest.open(encoding="utf-8", errors="replace") as stream:
-            text = next(islice(stream, max(0, number - 1), number), "")
-    except OSError as error:
-        raise UsageError(f"{manifest}: can't be read: {error.strerror or error}") from error
-    try:
-        line = json.loads(text) if number else None
-    except (ValueError, RecursionError):
-        line = None
-    if not isinstance(line, dict):
-        raise UsageError(f"{where}: no such line, or it is no JSON object; lines count from 1")
-    name = line.get("file")
-    if not isinstance(name, str) or not name:
-        raise UsageError(f"{where}: this line has no file; give one whose job was done")
-    if Path(name).is_absolute() or ".." in re.split(r"[\\/]", name):
-        raise UsageError(f"{where}: its file {name[:200]} is outside the manifest's folder")
-    return manifest.parent / name
 
 
 def _usual_name(path: Path, told: Document) -> str:

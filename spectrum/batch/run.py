@@ -17,7 +17,7 @@ from spectrum.batch.jobs import Job, check_call, grouped
 from spectrum.batch.manifest import Record
 from spectrum.batch.store import FolderError, LostClaim, Store, job_document
 from spectrum.batch.watch import Ended, Watch
-from spectrum.errors import SpectrumError
+from spectrum.errors import SpectrumError, out_of_memory
 from spectrum.pipeline.generate import Generation, generate, metadata
 from spectrum.pipeline.media import encode_mp4, encode_png
 
@@ -163,7 +163,7 @@ def _encode(made: Generation, job: Job, document: dict[str, Any], path: Path) ->
 
 def reason(error: Exception) -> str:
     """One line that says what is wrong."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "out of memory: try a smaller `width` and `height`, or fewer `frames`"
+    if told := out_of_memory(error):
+        return told
     text = " ".join(str(error).split())[:_LONGEST]
     return text if isinstance(error, SpectrumError) else f"{type(error).__name__}: {text}"

@@ -70,6 +70,12 @@ def find_preset(name: str) -> Preset:
     if name not in paths and (Path(name).is_dir() or name.count("/") == 1):
         known, _ = read_presets()
         return next((preset for preset in known if preset.weights == name), None) or discover(name)
+    if "://" in name:
+        raise UsageError(
+            f"{name}: an address; `model` takes the id org/name that follows the hub's"
+        )
+    if name not in paths and (Path(name).is_absolute() or name.count("/") > 1 or name[:1] in ".~"):
+        raise UsageError(f"no folder {name}; give that of a whole pipeline, or a preset's .yaml")
     if name not in paths:
         begin = [path for path in paths if path.startswith(name.lower())][:4]
         nearest = begin or get_close_matches(name.lower(), paths, n=2, cutoff=0.3) or ["demo-image"]

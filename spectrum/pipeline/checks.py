@@ -3,8 +3,11 @@ and returns the preset's own where none is given."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from spectrum.errors import UsageError
 from spectrum.pipeline import bounds
@@ -12,8 +15,15 @@ from spectrum.pipeline.inputs import ImageFile, like, look_at
 from spectrum.pipeline.preset import Preset
 
 
+def check_text(name: str, text: str) -> None:
+    """Halves of surrogate pairs are what a shell's bytes become that are not UTF-8."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UsageError(f"`{name}` is not text in UTF-8; convert it first")
+
+
 def check_prompt(preset: Preset, prompt: str) -> None:
     """Something has to be asked for."""
+    check_text("prompt", prompt)
     if not prompt.strip():
         raise UsageError(f'the prompt is empty; try "{preset.example}"')
 
@@ -48,12 +58,33 @@ def check_negative(preset: Preset, prompt: str | None, guidance: float | None) -
     """A negative prompt does nothing without guidance."""
     if prompt is None:
         return
+    check_text("negative_prompt", prompt)
     if preset.negative_prompt is None:
         raise UsageError(f"{preset.name} takes no negative prompt; leave `negative_prompt`")
     if guidance is not None and guidance <= 1:
         raise UsageError(
             f"`negative_prompt` needs `guidance` above 1 (it is {guidance:g}); try `guidance` 3"
         )
+
+
+def check_extras(preset: Preset, extras: Mapping[str, Any]) -> None:
+    """None of them is what another value is given by, nor a number that is none."""
+    ours = {}
+    if preset.guidance:
+        ours[preset.guidance.argument] = "guidance"
+    if preset.video and preset.video.fps_argument:
+        ours[preset.video.fps_argument] = "fps"
+    for key, value in extras.items():
+        if key in ours:
+            raise UsageError(f"`extras` {key}: use `{ours[key]}` for it")
+        if not _finite(value):
+            raise UsageError(f"`extras` {key}: not a finite number")
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or isfinite(value)
 
 
 def image_of(preset: Preset, path: Path | None) -> ImageFile | None:

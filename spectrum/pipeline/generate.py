@@ -97,7 +97,7 @@ def generate(
             raise UsageError(f"{type(pipe).__name__} refuses this: {reason}") from error
     pictures = output[0][0]  # [H, W, 3] or [F, H, W, 3]
     if not np.isfinite(pictures).all():
-        raise SpectrumError("the model put out values that are not finite; try `dtype` float32")
+        raise SpectrumError(f"the model put out values that are not finite; {_remedy(pipe)}")
     pixels = np.clip(pictures.reshape(-1, *pictures.shape[-3:]), 0, 1, dtype=np.float32)
     audio, sample_rate = sound_of(pipe, output) or (None, None)
     frames = to_uint8(pixels)
@@ -106,6 +106,13 @@ def generate(
         frames, pixels, cache.report, denoising - began, decoding - denoising, ended - decoding,
         audio, sample_rate,
     )  # fmt: skip
+
+
+def _remedy(pipe: Any) -> str:
+    """Against values that are not finite."""
+    if getattr(pipe, "dtype", None) == torch.float32:
+        return "try another `seed`, a lower `guidance` or the model's own `steps`"
+    return "try `dtype` float32"
 
 
 def is_refusal(error: Exception, pipe: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,6 +101,8 @@ def look_at(path: Path) -> ImageFile:
 def _opened(path: Path) -> Iterator[Image]:
     from PIL import Image, UnidentifiedImageError
 
+    if re.match(r"\w+:/", str(path)):
+        raise UsageError(f"{path.name}: no address is fetched; download it, and give the file")
     if path.exists() and not path.is_file():
         raise UsageError(f"{path}: not a regular file")
     try:

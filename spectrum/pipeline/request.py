@@ -171,6 +171,7 @@ def resolve(
         scheduler=scheduler,
         extras=parse_extras(extras),
     )
+    checks.check_extras(preset, request.extras)
     request = replace(request, speedup=_speedup(request, speedup))
     _ = request.plan  # raises for a speedup that can't be had
     return _as_tuned(request) if quality is None else _adaptive(request, quality, speedup)

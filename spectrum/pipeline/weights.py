@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ def weights_here(preset: Preset, weights: Path | None) -> Path | None:
 
 def check_folder(preset: Preset, folder: Path) -> None:
     """Raise UsageError unless `folder` holds a whole pipeline of the preset's class."""
+    if re.match(r"\w+:/", str(folder)):
+        raise UsageError(
+            f"{folder.name}: `weights` takes a folder of this machine, no address; give an id of"
+            " the hub as `model`"
+        )
     if not (folder / "model_index.json").is_file():
         raise UsageError(
             f"{folder}: no model_index.json in it; `weights` takes a folder of a whole pipeline,"

@@ -26,12 +26,12 @@ class Store:
         self.runs: dict[str, dict[str, Any]] = {}
         self._path = folder / "results.json"
         self._settings = json.loads(json.dumps(settings))  # as they are read again
-        folder.mkdir(parents=True, exist_ok=True)
         if self._path.exists():
             self._read(force)
 
     def record(self, key: str, entry: dict[str, Any]) -> None:
         self.runs[key] = entry
+        self.folder.mkdir(parents=True, exist_ok=True)
         state = {"schema": SCHEMA, "settings": self._settings, "runs": self.runs}
         with whole(self._path) as partial:
             partial.write_text(json.dumps(state, indent=1), encoding="utf-8")
@@ -43,6 +43,7 @@ class Store:
 
     def keep_frames(self, case: int, pixels: Pixels) -> None:
         """As float16, whose rounding is 77 dB down, or more."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with whole(self._frames_path(case)) as partial, partial.open("wb") as file:
             np.save(file, pixels.astype(np.float16))
 

@@ -1,0 +1,60 @@
+"""How commands explain themselves, and what all of them refuse of a command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+# Parameters by the panel of the help that they stand in.
+PANELS = {
+    "What": "model model_named prompt prompts seed seeds num_images width height frames fps"
+    " guidance negative_prompt image strength loras extras sweep",
+    "How fast": "speedup speedups steps quality method target blend scheduler alpha window warmup"
+    " minutes",
+    "How it fits": "weights device dtype offload quantize vae_tiling compile attention",
+    "Output": "output force name preview shard retry_failed quiet as_json help",
+}
+_PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
+
+
+class Command(TyperCommand):
+    """Its help has panels and names the methods, whose catalogue is not imported for less."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _check_once(self.make_parser(ctx).parse_args(list(args))[2])
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from spectrum_cli.options import method_names
+
+        for option in _tidy(self, ctx):
+            option.rich_help_panel = _PANEL_OF.get(option.name or "", option.rich_help_panel)
+            if option.name == "method" and option.help:
+                option.help = option.help.format(methods=method_names())
+        super().format_help(ctx, formatter)
+
+
+class Group(TyperGroup):
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _tidy(self, ctx)
+        super().format_help(ctx, formatter)
+
+
+def _tidy(command: Any, ctx: Any) -> list[TyperOption]:
+    """The options; a flag's has no type beside it."""
+    options = [one for one in command.get_params(ctx) if isinstance(one, TyperOption)]
+    for option in options:
+        if option.is_flag:
+            option.metavar = ""
+    return options
+
+
+def _check_once(given: list[Any]) -> None:
+    """The last one would win, and nobody would be told."""
+    from spectrum.errors import UsageError
+
+    for option in given:
+        once = isinstance(option, TyperOption) and not option.is_flag and not option.multiple
+        if once and given.count(option) > 1:
+            raise UsageError(f"{option.opts[0]} is given twice; leave one")
