@@ -51,10 +51,9 @@ def _tidy(command: Any, ctx: Any) -> list[TyperOption]:
 
 
 def _check_once(given: list[Any]) -> None:
-    """The last one would win, and nobody would be told."""
+    """Of other options the last one counts, as an alias may hold one; but who gives two seeds
+    wants two pictures."""
     from spectrum.errors import UsageError
 
-    for option in given:
-        once = isinstance(option, TyperOption) and not option.is_flag and not option.multiple
-        if once and given.count(option) > 1:
-            raise UsageError(f"{option.opts[0]} is given twice; leave one")
+    if sum(option.name == "seed" for option in given) > 1:
+        raise UsageError("--seed is given twice; `-n` makes several, with seeds from the first on")

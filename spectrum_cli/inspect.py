@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    model: options.ModelArgument,
+    model: options.ModelArgument = None,
+    model_named: options.ModelToo = None,
     image: options.Image = None,
     width: options.Width = None,
     height: options.Height = None,
@@ -34,7 +35,7 @@ def inspect(
     """Load a model, compute one step, and print its denoisers, blocks, heads and memory."""
     from spectrum.pipeline.request import resolve
 
-    preset = find_model(model, quiet)
+    preset = find_model(options.the_model(model, model_named, None), quiet)
     layout = machine.options(
         preset, weights, dtype, offload, quantize, vae_tiling, compile, attention
     )

@@ -43,7 +43,13 @@ def method_names() -> str:
 Model = Annotated[
     str, typer.Option("--model", "-m", autocompletion=complete_model, help=MODEL_HELP)
 ]
-ModelArgument = Annotated[str, typer.Argument(autocompletion=complete_model, help=MODEL_HELP)]
+ModelArgument = Annotated[
+    str | None, typer.Argument(autocompletion=complete_model, help=MODEL_HELP)
+]
+ModelToo = Annotated[
+    str | None,
+    typer.Option("--model", "-m", autocompletion=complete_model, help="The same as MODEL."),
+]
 Prompts = Annotated[Path | None, typer.Option(help="A file of prompts, one a line.")]
 Steps = Annotated[
     int | None, typer.Option(help=f"Solver steps, computed and forecast; at most {bounds.STEPS:,}.")
@@ -167,17 +173,21 @@ Scheduler = Annotated[
     typer.Option(help="euler, heun, unipc, dpm++ ... or a class of diffusers."),
 ]
 Alpha = Annotated[
-    float | None, typer.Option(min=0, help="Growth of the published schedule's windows.")
+    float | None, typer.Option(min=0, max=1000, help="Growth of the published schedule's windows.")
 ]
-Window = Annotated[int | None, typer.Option(min=1, help="Its first window; 2 if not given.")]
+Window = Annotated[
+    int | None, typer.Option(min=1, max=bounds.STEPS, help="Its first window; 2 if not given.")
+]
 Warmup = Annotated[
-    int | None, typer.Option(min=1, help="Steps it computes at the start; 5 if not given.")
+    int | None,
+    typer.Option(min=1, max=bounds.STEPS, help="Steps it computes at the start; 5 if not given."),
 ]
 Speedups = Annotated[str, typer.Option(help="To tune for, with commas between them.")]
 Minutes = Annotated[
     float | None,
     typer.Option(
         min=0,
+        max=100_000,
         help="For everything; else what it takes, at most 10, or as many times 10 as a step"
         " takes seconds.",
     ),
@@ -211,6 +221,20 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 JobJson = Annotated[
     bool, typer.Option("--json", help="One JSON object a job on standard output, as it ends.")
 ]
+
+
+def the_model(argument: str | None, option: str | None, usual: str | None) -> str:
+    """By whichever way it is named. Raises UsageError for two of them, and for none where there is
+    no usual one."""
+    from spectrum.errors import UsageError
+
+    if argument is not None and option is not None:
+        raise UsageError("the model is given twice, as MODEL and as --model; leave one")
+    name = option if argument is None else argument
+    name = usual if name is None else name
+    if name is None:
+        raise UsageError("which MODEL? `spectrum models` lists them")
+    return name
 
 
 def one_of(option: str, value: str | None, literal: Any) -> Any:

@@ -29,7 +29,8 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 
 def tune(
-    model: options.ModelArgument = "demo-image",
+    model: options.ModelArgument = None,
+    model_named: options.ModelToo = None,
     prompts: options.Prompts = None,
     speedups: options.Speedups = SPEEDUPS,
     steps: options.Steps = None,
@@ -58,7 +59,7 @@ def tune(
     Without --prompts it runs the model's example, with 8 seeds. All runs are kept in a folder
     beside the preset: the same command goes on after an interrupt.
     """
-    preset = find_model(model, quiet)
+    preset = find_model(options.the_model(model, model_named, "demo-image"), quiet)
     target = _target(preset, output, force)
     cases = _cases(preset, prompts, seed)
     asked = _speedups(speedups)

@@ -264,7 +264,7 @@ def test_refusals_of_gen(spectrum, flux_args, wan_args, tmp_path, folders):
         spectrum("gen", *flux_args, "--method", "published", "--blend", 2, "x"), "between 0 and 1"
     )
     refused(spectrum("gen", *flux_args, "--method", "hold", "--blend", 1, "x"), "no ridge to blend")
-    refused(spectrum("gen", *flux_args, "--dtype", "fp16", "x"), "float16")
+    refused(spectrum("gen", *flux_args, "--dtype", "half", "x"), "float16")
     refused(spectrum("gen", *flux_args, "  "), "prompt is empty", "try")
     refused(spectrum("gen", *flux_args, "-o", "x.jpg", "x"), ".png", "x.png")
     refused(spectrum("gen", *flux_args, "-o", "x.mp4", "x"), ".png")

@@ -7,6 +7,7 @@ path of a YAML file is a name too, and so are a pipeline's folder and its id on 
 from __future__ import annotations
 
 import os
+import re
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -67,18 +68,23 @@ def find_preset(name: str) -> Preset:
             raise UsageError(f"no preset file {name}; `spectrum models` lists the presets by name")
         return read_preset(Path(name))
     paths = preset_paths()
-    if name not in paths and (Path(name).is_dir() or name.count("/") == 1):
+    if name in paths:
+        return read_preset(paths[name])
+    if name and (Path(name).is_dir() or is_hub_id(name)):
         known, _ = read_presets()
         return next((preset for preset in known if preset.weights == name), None) or discover(name)
     if "://" in name:
         raise UsageError(
             f"{name}: an address; `model` takes the id org/name that follows the hub's"
         )
-    if name not in paths and (Path(name).is_absolute() or name.count("/") > 1 or name[:1] in ".~"):
+    if "/" in name or name.startswith((".", "~")):
         raise UsageError(f"no folder {name}; give that of a whole pipeline, or a preset's .yaml")
-    if name not in paths:
-        begin = [path for path in paths if path.startswith(name.lower())][:4]
-        nearest = begin or get_close_matches(name.lower(), paths, n=2, cutoff=0.3) or ["demo-image"]
-        guess = " or ".join(repr(near) for near in nearest)
-        raise UsageError(f"no model {name!r}; did you mean {guess}? `spectrum models` lists all")
-    return read_preset(paths[name])
+    begin = [path for path in paths if path.startswith(name.lower())][:4] if name else []
+    nearest = begin or get_close_matches(name.lower(), paths, n=2, cutoff=0.3) or ["demo-image"]
+    guess = " or ".join(repr(near) for near in nearest)
+    raise UsageError(f"no model {name!r}; did you mean {guess}? `spectrum models` lists all")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether it is of the form org/name."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.A) is not None

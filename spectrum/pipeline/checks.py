@@ -49,8 +49,10 @@ def guidance_scale(preset: Preset, guidance: float | None) -> float | None:
             raise UsageError(f"{preset.name} takes no guidance; leave `guidance`")
         return None
     scale = preset.guidance.scale if guidance is None else guidance
-    if not 0 <= scale < float("inf"):
-        raise UsageError(f"`guidance` is 0 or more, not {scale:g}")
+    if not 0 <= scale <= bounds.GUIDANCE:
+        raise UsageError(
+            f"`guidance` is 0 or more, and at most {bounds.GUIDANCE:,g}, not {scale:g}"
+        )
     return scale
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,8 @@ def parse_lora(text: str) -> Lora:
             lora = Lora(source, float(scale))
         except ValueError:
             lora = Lora(text)  # a colon of the path
+    if not isfinite(lora.scale):
+        raise UsageError(f"`loras` {text}: a scale is a finite number, such as 0.8")
     path = Path(lora.source)
     if path.is_file() and path.suffix != ".safetensors":
         raise UsageError(f"`loras` {path}: only .safetensors is read, as other files can run code")

@@ -38,10 +38,12 @@ def sets_sigmas(name: str) -> bool:
 
 @cache
 def takes_sigmas(scheduler: str) -> bool:
-    """Whether a scheduler class can be given noise levels; also where that isn't known."""
+    """Whether a scheduler class can be given noise levels, or finds those of a flow by itself; also
+    where that isn't known."""
     tree = _with_class("schedulers", scheduler)
-    found = _method(tree, scheduler, "set_timesteps")
-    return found is None or "sigmas" in _parameters(found.args)
+    found = [_method(tree, scheduler, name) for name in ("__init__", "set_timesteps")]
+    taken = [name for one in found if one for name in _parameters(one.args)]
+    return not all(found) or "sigmas" in taken or "use_flow_sigmas" in taken
 
 
 @cache

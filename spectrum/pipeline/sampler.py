@@ -81,8 +81,8 @@ def check_scheduler(asked: str, pipeline: str, preset: Preset, folder: Path | No
     if flow is None:
         flow = asked not in SCHEDULERS
     name = scheduler_class(asked, flow)
-    if sets_sigmas and name.startswith("FlowMatch") and not known.takes_sigmas(name):
-        others = [short for short in FLOW_SCHEDULERS if short != asked]
+    if sets_sigmas and not known.takes_sigmas(name):
+        others = [short for short, cls in FLOW_SCHEDULERS.items() if known.takes_sigmas(cls)]
         raise UsageError(
             f"{preset.name} ({pipeline}) sets the noise levels itself, which `scheduler` {asked}"
             f" can't be told; there are {', '.join(others)}"
