@@ -6,6 +6,7 @@ Parameters are called as the library calls its arguments: its errors name them, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -25,10 +26,45 @@ def complete_model(incomplete: str) -> list[str]:
     return [name for name in names if name == printable(name)]
 
 
-def _complete_method(incomplete: str) -> list[str]:
+def completing(values: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """The completion of an option that takes one of these, which are found when they are asked
+    for."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values() if value.startswith(incomplete)]
+
+    return complete
+
+
+def _methods() -> Iterable[str]:
     from spectrum.methods import METHODS
 
-    return [name for name in METHODS if name.startswith(incomplete)]
+    return METHODS
+
+
+def _rivals() -> Iterable[str]:
+    from spectrum.compare.rivals import DEFAULT_RIVALS
+
+    return DEFAULT_RIVALS
+
+
+def _targets() -> Iterable[str]:
+    from spectrum.methods import Target
+
+    return get_args(Target)
+
+
+def _qualities() -> Iterable[str]:
+    from spectrum.pipeline.request import QUALITIES
+
+    return QUALITIES
+
+
+def _schedulers() -> Iterable[str]:
+    from spectrum.pipeline.known import scheduler_names
+    from spectrum.pipeline.sampler import SCHEDULERS
+
+    return [*SCHEDULERS, *sorted(scheduler_names())]
 
 
 def method_names() -> str:
@@ -144,7 +180,7 @@ Speedup = Annotated[
 Method = Annotated[
     str | None,
     typer.Option(
-        autocompletion=_complete_method, help="How steps are chosen and forecast: {methods}."
+        autocompletion=completing(_methods), help="How steps are chosen and forecast: {methods}."
     ),
 ]
 Methods = Annotated[
@@ -152,17 +188,24 @@ Methods = Annotated[
     typer.Option(
         "--method",
         metavar="NAME[:BLEND]",
+        autocompletion=completing(_rivals),
         help="{methods}; fewer-steps[:SCHEDULER], diffusers-taylorseer or diffusers-firstblock;"
         " repeatable, all of them if not given.",
     ),
 ]
 Target = Annotated[
     str | None,
-    typer.Option(help="What is forecast: feature or denoised; the method's if not given."),
+    typer.Option(
+        autocompletion=completing(_targets),
+        help="What is forecast: feature or denoised; the method's if not given.",
+    ),
 ]
 Quality = Annotated[
     str | None,
-    typer.Option(help="draft, good, high or an error: compute as few steps as that takes."),
+    typer.Option(
+        autocompletion=completing(_qualities),
+        help="draft, good, high or an error: compute as few steps as that takes.",
+    ),
 ]
 Blend = Annotated[
     float | None,
@@ -170,7 +213,10 @@ Blend = Annotated[
 ]
 Scheduler = Annotated[
     str | None,
-    typer.Option(help="euler, heun, unipc, dpm++ ... or a class of diffusers."),
+    typer.Option(
+        autocompletion=completing(_schedulers),
+        help="euler, heun, unipc, dpm++ or a class of diffusers, as far as the pipeline takes it.",
+    ),
 ]
 Alpha = Annotated[
     float | None, typer.Option(min=0, max=1000, help="Growth of the published schedule's windows.")

@@ -107,12 +107,13 @@ def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
 
     mark = marks(sys.stdout.encoding or "ascii")
     computed = set(plan.computed_steps)
+    other = mark.pending if plan.adaptive else mark.forecast
     emit(f"{request.preset.name}, {plan.num_steps} steps, method {request.method.name}")
     emit("")
     for start in range(0, plan.num_steps, 50):
         steps = range(start, min(start + 50, plan.num_steps))
         emit("".join(f"{s:<5d}" for s in steps if s % 5 == 0).rstrip())
-        emit("".join(mark.computed if s in computed else mark.forecast for s in steps))
+        emit("".join(mark.computed if s in computed else other for s in steps))
     emit("")
     numbers = " ".join(map(str, plan.computed_steps))
     emit(f"{mark.computed} {len(plan.computed_steps)} computed: {numbers}")

@@ -27,6 +27,7 @@ from spectrum.pipeline.foreign import read_text, read_yaml
 from spectrum.timeline import flow_levels
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 Count = Annotated[int, Field(ge=1, le=10**6)]
 Side = Annotated[int, Field(ge=1, le=bounds.SIDE)]
@@ -242,7 +243,8 @@ class Preset(_Strict):
 
 
 def check_dtype(name: str) -> Dtype:
-    """The name as a dtype. Raises UsageError for any other than the three."""
+    """The name, or its short form, as a dtype. Raises UsageError for any other than the three."""
+    name = SHORT_DTYPES.get(name, name)
     for dtype in get_args(Dtype):
         if dtype == name:
             return cast(Dtype, dtype)
