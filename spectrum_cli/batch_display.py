@@ -126,7 +126,7 @@ class Display(Watch):
         record = ended.record
         took = [human_seconds(record.seconds or 0.0)]
         if record.measured_speedup and record.measured_speedup > 1:
-            took.append(f"{record.measured_speedup:.2f}× measured")
+            took.append(f"about {record.measured_speedup:.2f}× faster")
         say(f"{record.file}: {', '.join(took)}; {self.state()}")
         for note in record.notes or ():
             say(f"  note: {with_flags(note)}")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from spectrum.report import Report, Step
 
 
+BUSY = 1.5  # the slowest plain steps over the fastest, above which the clock is not trusted
+
+
 def compare(
     prompt: Annotated[str | None, typer.Argument(help="What to show.")] = None,
     prompts: options.Prompts = None,
@@ -96,6 +99,13 @@ def _tell(document: dict[str, Any], folder: Path, as_json: bool, quiet: bool, be
     else:
         emit("\n".join(table(document)))
     if not quiet:
+        pace = document["plain_step_seconds"]
+        if pace["most"] > BUSY * pace["least"]:
+            say(
+                f"warning: plain steps took from {human_seconds(pace['least'])} to"
+                f" {human_seconds(pace['most'])} while this ran: the machine was busy with other"
+                " things, so speedups are rough"
+            )
         size = human_bytes((folder / "index.html").stat().st_size)
         say(f"wrote {folder}; open {folder / 'index.html'} ({size})", style="bold")
         say(f"{human_seconds(time.perf_counter() - began)} in all")

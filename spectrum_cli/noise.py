@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 
 from spectrum_cli.output import say
@@ -43,4 +44,13 @@ class _PassOn(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         # What fails in loading is an error; that guiders may change is no concern of a user's.
         if not record.name.endswith(("pipeline_utils", "modeling_utils", "guider_utils")):
-            say(f"diffusers: {' '.join(record.getMessage().split())}", style="dim")
+            say(_sentence(" ".join(record.getMessage().split())), style="dim")
+
+
+def _sentence(told: str) -> str:
+    """What diffusers says, and in plain words if it is that a prompt was cut."""
+    cut = re.search(r"part of your input was truncated because .*?(\d+) tokens: (.*)", told)
+    if cut is None:
+        return f"diffusers: {told}"
+    lost = " ".join(re.findall(r"'([^']*)'", cut[2])) or cut[2]
+    return f"note: the model reads {cut[1]} tokens of a prompt; these words were lost: {lost}"

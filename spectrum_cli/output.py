@@ -63,6 +63,11 @@ def _put(text: str) -> None:
     sys.stdout.flush()
 
 
+def on_one_terminal() -> bool:
+    """Whether what is said and what is data are seen together."""
+    return sys.stdout.isatty() and console().is_terminal
+
+
 def human_bytes(count: int) -> str:
     size = float(count)
     for unit in ("bytes", "KiB", "MiB"):

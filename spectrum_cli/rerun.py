@@ -100,7 +100,7 @@ def rerun(
         again = {"again": str(path), "differences": differences, **verdict}
         emit_json({**document(loaded, seeds, files, made, total), **again})
     if not quiet:
-        summary(loaded.request, seeds, files, made, total)
+        summary(made, total)
         say(_sentence(path, verdict, _other_steps(told, given, made[0])))
 
 

@@ -614,7 +614,7 @@ def test_a_batch_in_all_its_forms(spectrum, prompts, tmp_path):
     assert documents[1]["computed_steps"] == [0, 2]
     assert documents[0]["computed_steps"] == [0, 1, 2, 3]
     assert documents[4] | {"line": 2, "seed": 4, "prompt": "a blue ring"} == documents[4]
-    assert re.search(r"a-red-4-2x.png: .* measured; 2 of 12 done, about .* left", err)
+    assert re.search(r"a-red-4-2x.png: .* faster; 2 of 12 done, about .* left", err)
     assert "12 made; " in err
 
 

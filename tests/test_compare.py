@@ -341,7 +341,7 @@ def test_the_page_shows_what_looks_like_markup_as_it_is(tmp_path):
     (tmp_path / "x.png").write_bytes(b"x")
     likely = {"psnr": 30.0, "ssim": 0.9, "lpips": 0.1}
     run = {"file": "x.png", "difference": "x.png", "likeness": likely}
-    mean = {"mean": 2.0, "error": None, "worst": 1.0}
+    mean = {"mean": 2.0, "error": None, "worst": 1.0, "median": 2.0}
     method = {
         "name": hostile, "runs": [run], "computed_steps": mean, "cache": hostile, "psnr": mean,
         "speedup": {"denoise": mean, "whole": mean}, "ssim": mean, "lpips": mean, "gain": None,
@@ -461,3 +461,35 @@ def test_the_page_flips(flux, ask, tmp_path):
     assert (shown("hover") == picture(second)).all()
     assert seen["over"][:2] == [0, "plain"]
     assert (shown("over") == picture(plain)).all()
+
+
+def test_a_speedup_is_told_by_plain_steps_beside_the_run():
+    """One plain run, slow because the machine was busy, would make all rivals look fast."""
+    from spectrum.compare.figures import Outcome, methods
+    from spectrum.compare.metrics import Likeness
+    from spectrum.compare.rivals import Rival
+
+    plain = Outcome(10, 0.0, 100.0, 0.0, "a", None, None, plain_step=10.0)
+    near = Likeness(30.0, 0.9, None)
+    cases = [
+        {"plain": plain, "hold": Outcome(5, 0.5, 5.0, 0.5, "b", "c", near, plain_step=step)}
+        for step in (1.0, 1.0, 40.0)
+    ]
+    (found,) = methods([Rival("hold", "method", None)], cases)
+    assert found["speedup"]["denoise"]["median"] == pytest.approx(2.0)
+    assert found["speedup"]["whole"]["median"] == pytest.approx(11 / 6)
+
+
+def test_plain_steps_are_timed_beside_each_run_and_a_busy_machine_is_told(
+    spectrum, flux_args, monkeypatch
+):
+    args = [*flux_args, "--method", "hold", "-o", "cmp", "a red circle"]
+    monkeypatch.setattr("spectrum_cli.compare.BUSY", 0.0)
+    code, _, err = spectrum("compare", *args)
+    assert code == 0
+    assert "warning: plain steps took from" in err
+    document = json.loads(Path("cmp/result.json").read_text())
+    steps = [run["seconds"]["plain_step"] for m in document["methods"] for run in m["runs"]]
+    assert len(steps) == 2  # hold and fewer-steps
+    pace = document["plain_step_seconds"]
+    assert 0 < pace["least"] <= min(steps) <= max(steps) <= pace["most"]
