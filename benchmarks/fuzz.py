@@ -203,18 +203,32 @@ def fuzz(count: int, seed: int, load: bool = False) -> list[Outcome]:
     import spectrum.tune.search  # noqa: F401
 
     outcomes: list[Outcome] = []
+    strategy = inputs(commands())
+    round, seen = 0, set[str]()
+    while len(outcomes) < count:
+        for one in _some(strategy, 1000 * seed + round):
+            if repr(one) not in seen and len(outcomes) < count:
+                seen.add(repr(one))
+                outcomes.append(attempt(one, load))
+        round += 1
+    return outcomes
+
+
+def _some(strategy: hypothesis.strategies.SearchStrategy[Input], seed: int) -> list[Input]:
+    """A few: hypothesis soon varies what it has made, instead of making others."""
+    found: list[Input] = []
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
-        max_examples=count, deadline=None, database=None, phases=[hypothesis.Phase.generate],
+        max_examples=10, deadline=None, database=None, phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )  # fmt: skip
-    @hypothesis.given(inputs(commands()))
+    @hypothesis.given(strategy)
     def each(one: Input) -> None:
-        outcomes.append(attempt(one, load))
+        found.append(one)
 
     each()
-    return outcomes
+    return found
 
 
 def table(outcomes: list[Outcome]) -> Iterator[str]:

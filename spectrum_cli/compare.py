@@ -175,17 +175,17 @@ def _folder(output: Path | None, model: str, name: str, force: bool) -> Path:
 
     folder = output or Path(f"compare-{model}-{slug(name)}")
     parent = folder.absolute().parent
-    if not parent.is_dir():
+    if not os.path.isdir(parent):
         raise SpectrumError(f"{parent}: no such folder; create it with `mkdir -p '{parent}'`")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise SpectrumError(f"{parent}: can't be written to; choose another place with --output")
-    if not folder.exists():
+    if not os.path.exists(folder):
         return folder
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"{folder} is a file; choose another name with --output")
     if not force:
         raise UsageError(f"{folder} exists already; --force replaces it, or give another --output")
-    if any(folder.iterdir()) and not (folder / "result.json").is_file():
+    if any(folder.iterdir()) and not os.path.isfile(folder / "result.json"):
         raise UsageError(f"{folder} holds other things than a comparison, so it is not replaced")
     return folder
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectrum_cli.flags import with_flags
@@ -27,7 +27,7 @@ def find_model(name: str, quiet: bool = False) -> Preset:
 
     by_name = name in preset_paths()
     hush()  # a name may be one of the hub, which is asked for what it is
-    if not quiet and not by_name and is_hub_id(name) and not Path(name).exists():
+    if not quiet and not by_name and is_hub_id(name) and not os.path.exists(name):
         say(f"asking the hub what {name} is", style="dim")
     preset = find_preset(name)
     if by_name and shadows(preset) and not quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from itertools import islice
 from pathlib import Path
@@ -12,9 +13,9 @@ def find(text: str) -> Path:
     """The file itself, that of a manifest's line, or the first of a folder of frames."""
     path = Path(text)
     line = re.fullmatch(r"(.+\.jsonl):(\d{1,9})", text, re.S)
-    if line and not path.exists():
+    if line and not os.path.exists(path):
         path = _of_line(Path(line[1]), int(line[2]))
-    return path / "0000.png" if path.is_dir() else path
+    return path / "0000.png" if os.path.isdir(path) else path
 
 
 def _of_line(manifest: Path, number: int) -> Path:

@@ -104,7 +104,7 @@ def run() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as problem:
-        if told := out_of_memory(problem):
+        if told := out_of_memory(problem) or _of_a_file(problem):
             error(told)
             return 1
         if os.environ.get("SPECTRUM_DEBUG"):
@@ -117,8 +117,13 @@ def run() -> int:
     return int(code or 0)
 
 
+def _of_a_file(problem: Exception) -> str | None:
+    """A full disk, a name that is too long, a folder that may not be written to."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename or 'a file'}: {problem.strerror}"
+    return None
+
+
 def _reason(problem: Exception) -> str:
-    """A line for what can go wrong anywhere: memory, disk, or a defect of ours."""
-    if isinstance(problem, OSError):
-        return f"{problem.filename or 'file'}: {problem.strerror or problem}"
+    """A line for a defect of ours."""
     return f"{type(problem).__name__}: {problem}"

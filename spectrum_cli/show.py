@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,7 +69,7 @@ def _own_weights(model: str) -> str | None:
     from spectrum.pipeline.preset import read_preset
 
     path = preset_paths().get(model, Path(model))
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    if path.suffix not in (".yaml", ".yml") or not os.path.isfile(path):
         return model
     try:
         return read_preset(path).weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -155,11 +156,11 @@ def _target(preset: Preset, output: Path | None, force: bool) -> Path:
     target = output or Path(f"{preset.name}-tuned.yaml")
     if target.suffix not in (".yaml", ".yml"):
         raise UsageError(f"{target}: a preset is a .yaml; try -o {target.with_suffix('.yaml')}")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         folder = target.parent
         raise SpectrumError(f"{folder}: no such folder; create it with `mkdir -p '{folder}'`")
     for path in (target, target.with_suffix(".png")):
-        if path.exists() and not force:
+        if os.path.exists(path) and not force:
             raise UsageError(f"{path} exists already; --force overwrites it, or choose another -o")
     return target
 

@@ -7,6 +7,7 @@ import subprocess
 from collections import defaultdict
 from functools import partial
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -288,7 +289,7 @@ def test_a_rival_that_fails_is_left_out(spectrum, flux_args, tmp_path, monkeypat
     def fail(pipe, kind):
         raise NotForThisClass("it has no blocks")
 
-    monkeypatch.setattr("spectrum.compare.rivals.check_class", fail)
+    monkeypatch.setattr("spectrum.compare.running.check_class", fail)
     code, out, err = spectrum(
         "compare", *flux_args, *methods("diffusers-firstblock"), "-o", "x", "x"
     )

@@ -64,13 +64,13 @@ def shadows(preset: Preset) -> bool:
 def find_preset(name: str) -> Preset:
     """The preset of that name or path. Raises UsageError, with the nearest names."""
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
+        if not os.path.isfile(name):
             raise UsageError(f"no preset file {name}; `spectrum models` lists the presets by name")
         return read_preset(Path(name))
     paths = preset_paths()
     if name in paths:
         return read_preset(paths[name])
-    if name and (Path(name).is_dir() or is_hub_id(name)):
+    if name and (os.path.isdir(name) or is_hub_id(name)):
         known, _ = read_presets()
         return next((preset for preset in known if preset.weights == name), None) or discover(name)
     if "://" in name:

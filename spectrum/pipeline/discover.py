@@ -7,6 +7,7 @@ are the pipeline's own defaults.
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ def discover(model: str) -> Preset:
     gives none.
     """
     folder = Path(model)
-    if folder.is_dir():
+    if os.path.isdir(folder):
         index = folder / "model_index.json"
-        if not index.is_file():
+        if not os.path.isfile(index):
             raise UsageError(
                 f"{model}: no model_index.json in it; a model is a folder of a whole pipeline,"
                 " as save_pretrained writes it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,10 +62,10 @@ def parse_lora(text: str) -> Lora:
     if not isfinite(lora.scale):
         raise UsageError(f"`loras` {text}: a scale is a finite number, such as 0.8")
     path = Path(lora.source)
-    if path.is_file() and path.suffix != ".safetensors":
+    if os.path.isfile(path) and path.suffix != ".safetensors":
         raise UsageError(f"`loras` {path}: only .safetensors is read, as other files can run code")
     looks_local = path.suffix or path.is_absolute() or lora.source.count("/") != 1
-    if not path.exists() and looks_local:
+    if not os.path.exists(path) and looks_local:
         raise UsageError(f"`loras` {lora.source}: no such file, and not an id such as org/name")
     return lora
 
@@ -106,7 +107,7 @@ def _opened(path: Path) -> Iterator[Image]:
 
     if re.match(r"\w+:/", str(path)):
         raise UsageError(f"{path.name}: no address is fetched; download it, and give the file")
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise UsageError(f"{path}: not a regular file")
     try:
         with Image.open(path, formats=_FORMATS) as opened:
