@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectrum.errors import UsageError
 from spectrum.methods import DEFAULT_METHOD, METHODS, Method, Target, get_method, tuned_method
-from spectrum.pipeline import bounds, checks
+from spectrum.pipeline import bounds, checks, known
 from spectrum.pipeline.inputs import ImageFile, Lora, parse_extras, parse_lora
 from spectrum.pipeline.preset import Preset
 from spectrum.plan import Plan
@@ -60,9 +60,13 @@ class Request:
     @property
     def run_steps(self) -> int:
         """Steps that are run: image-to-image leaves out the first ones."""
-        if self.strength is None:
+        strength = self.strength
+        if strength is None and self.image is not None:  # the pipeline's own
+            taken = known.pipeline_parameters(self.pipeline) or {}
+            strength = taken["strength"].default if "strength" in taken else None
+        if not isinstance(strength, float):
             return self.steps
-        return self.steps - int(max(self.steps - self.steps * self.strength, 0))
+        return max(1, self.steps - int(max(self.steps - self.steps * strength, 0)))
 
     @property
     def plan(self) -> Plan:
