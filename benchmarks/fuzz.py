@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,8 +195,10 @@ def _changed(before: dict[str, object], after: dict[str, object], own: set[str])
     return [f"{kind} a file ({sorted(changed)[0]!r})" for kind in sorted(kinds)]
 
 
-def fuzz(count: int, seed: int, load: bool = False) -> list[Outcome]:
-    """So many command lines, the same ones for the same seed."""
+def fuzz(
+    count: int, seed: int, load: bool = False, tell: Callable[[list[Outcome]], None] | None = None
+) -> list[Outcome]:
+    """So many command lines, the same ones for the same seed. tell: of all so far, after each."""
     import spectrum.batch.run  # so that no command line is measured by its imports
     import spectrum.compare.comparison
     import spectrum.pipeline.inspection
@@ -210,6 +212,8 @@ def fuzz(count: int, seed: int, load: bool = False) -> list[Outcome]:
             if repr(one) not in seen and len(outcomes) < count:
                 seen.add(repr(one))
                 outcomes.append(attempt(one, load))
+                if tell:
+                    tell(outcomes)
         round += 1
     return outcomes
 
@@ -243,6 +247,16 @@ def table(outcomes: list[Outcome]) -> Iterator[str]:
     yield "| all | " + " | ".join(str(totals[kind]) for kind in kinds) + " |"
 
 
+def tell(outcomes: list[Outcome]) -> None:
+    """Of the last one if it was wrong, and how many there are, now and then."""
+    last = outcomes[-1]
+    if last.wrong:
+        line = shlex.join(["spectrum", *last.input.args])
+        print(f"{last.wrong}\n  {line[:300]!r}\n  {last.err[-300:]!r}", flush=True)
+    if len(outcomes) % 100 == 0:
+        print(f"{len(outcomes)} done", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--count", type=int, default=2000)
@@ -252,11 +266,8 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     began = time.perf_counter()
-    outcomes = fuzz(options.count, options.seed, options.load)
+    outcomes = fuzz(options.count, options.seed, options.load, tell)
     bad = [outcome for outcome in outcomes if outcome.wrong]
-    for outcome in bad:
-        line = shlex.join(["spectrum", *outcome.input.args])
-        print(f"{outcome.wrong}\n  {line[:300]!r}\n  {outcome.err[-300:]!r}")
     print("\n".join(table(outcomes)))
     slow = sorted(outcome.seconds for outcome in outcomes)
     print(

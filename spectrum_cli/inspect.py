@@ -9,6 +9,7 @@ from spectrum_cli import machine, options
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.noise import silence
 from spectrum_cli.output import emit, emit_json, human_bytes
+from spectrum_cli.progress import Progress
 
 if TYPE_CHECKING:
     from spectrum.pipeline.inspection import Inspection
@@ -42,11 +43,15 @@ def inspect(
     request = resolve(
         preset, preset.example, width=width, height=height, frames=frames, image=image, speedup=1
     )
-    pipe = Loaded(request, device, layout, quiet).pipe
-    silence(quiet=True)  # nobody asks what the model makes of its example
-    from spectrum.pipeline.inspection import inspect_pipeline
+    loaded = Loaded(request, device, layout, quiet)
+    with Progress(f"inspect {preset.name}", quiet) as progress:
+        progress.stage("load")
+        pipe = loaded.pipe
+        silence(quiet=True)  # nobody asks what the model makes of its example
+        from spectrum.pipeline.inspection import inspect_pipeline
 
-    found = inspect_pipeline(pipe, request)
+        progress.stage("denoise")
+        found = inspect_pipeline(pipe, request)
     if as_json:
         emit_json(asdict(found))
     else:
