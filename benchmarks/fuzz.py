@@ -196,9 +196,10 @@ def _changed(before: dict[str, object], after: dict[str, object], own: set[str])
 
 
 def fuzz(
-    count: int, seed: int, load: bool = False, tell: Callable[[list[Outcome]], None] | None = None
+    count: int, seed: int, load: bool = False, tell: Callable[[list[Outcome]], bool] | None = None
 ) -> list[Outcome]:
-    """So many command lines, the same ones for the same seed. tell: of all so far, after each."""
+    """So many command lines, the same ones for the same seed. tell: of all so far, after each;
+    whether to go on."""
     import spectrum.batch.run  # so that no command line is measured by its imports
     import spectrum.compare.comparison
     import spectrum.pipeline.inspection
@@ -212,8 +213,8 @@ def fuzz(
             if repr(one) not in seen and len(outcomes) < count:
                 seen.add(repr(one))
                 outcomes.append(attempt(one, load))
-                if tell:
-                    tell(outcomes)
+                if tell and not tell(outcomes):
+                    return outcomes
         round += 1
     return outcomes
 
@@ -261,12 +262,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=60.0, help="end after so many")
     parser.add_argument("--load", action="store_true", help="load models from junk folders")
     parser.add_argument("--wrong", type=Path, help="write wrong ones as JSON Lines")
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     began = time.perf_counter()
-    outcomes = fuzz(options.count, options.seed, options.load, tell)
+
+    def go_on(outcomes: list[Outcome]) -> bool:
+        tell(outcomes)
+        return time.perf_counter() - began < 60 * options.minutes
+
+    outcomes = fuzz(options.count, options.seed, options.load, go_on)
     bad = [outcome for outcome in outcomes if outcome.wrong]
     print("\n".join(table(outcomes)))
     slow = sorted(outcome.seconds for outcome in outcomes)

@@ -143,6 +143,8 @@ def test_a_video_as_numbered_frames(spectrum, wan_args, tmp_path):
     assert files(tmp_path) == ["film"]
     assert files(tmp_path / "film") == [f"000{k}.png" for k in range(5)]
     assert read_metadata(tmp_path / "film" / "0002.png")["frame"] == 2
+    code, shown, _ = spectrum("show", "film")
+    assert (code, json.loads(shown)["frame"]) == (0, 0)
 
 
 def test_one_frame_of_a_video_model_is_a_picture(spectrum, wan_args, tmp_path):

@@ -354,7 +354,7 @@ def test_values_that_say_nothing_are_not_taken(spectrum):
         refused(spectrum("gen", option, "", "x"), "''")
     for option in ("--guidance", "--speedup", "--strength", "--blend", "--quality"):
         for value in ("nan", "inf", "-inf"):
-            refused(spectrum("gen", option, value, "x"), option)
+            refused(spectrum("gen", option, value, "x"), option[2:])
     refused(spectrum("gen", "--set", "sigmas=[1, .nan]", "x"), "not a finite number")
     refused(spectrum("gen", "--set", "true_cfg_scale=3", "x"), "use --guidance for it")
     refused(spectrum("gen", "--lora", "a/b:nan", "x"), "--lora", "nan")
@@ -371,3 +371,78 @@ def test_what_is_no_place_of_this_machine(spectrum):
 
 def test_a_prompt_that_is_not_utf_8(spectrum):
     refused(spectrum("gen", "caf\udce9"), "not text in UTF-8")
+
+
+def test_a_model_is_named_either_way(spectrum):
+    for command in ("plan", "tune", "inspect"):
+        refused(spectrum(command, "demo-imag"), "no model 'demo-imag'")
+        refused(spectrum(command, "-m", "demo-imag"), "no model 'demo-imag'")
+        refused(spectrum(command, "demo-image", "-m", "demo-video"), "the model is given twice")
+    refused(spectrum("inspect"), "which MODEL?")
+    assert spectrum("plan", "demo-video")[1] == spectrum("plan", "-m", "demo-video")[1]
+
+
+def test_plan_takes_quality_and_scheduler(spectrum):
+    _, out, _ = spectrum("plan", "--quality", "good", "--json")
+    document = json.loads(out)
+    assert document["computed_steps"] == [0, 1, 49]
+    assert document["forecast_steps"] is document["ideal_speedup"] is None
+    assert "only the run shows" in spectrum("plan", "--quality", "good")[1]
+    assert "not yet those of euler" in spectrum("plan", "--scheduler", "euler")[1]
+    refused(spectrum("plan", "--scheduler", "heun"), "sets the noise levels itself")
+    refused(spectrum("plan", "--quality", "good", "--speedup", 2), "give it or --speedup")
+
+
+def test_plan_names_the_method_whose_schedule_it_shows(spectrum):
+    assert "method published" in spectrum("plan", "--alpha", 3)[1]
+    assert "method affine" in spectrum("plan", "--alpha", 3, "--method", "affine")[1]
+    refused(spectrum("plan", "--alpha", 3, "--method", "spectrum"), "of the published schedule")
+
+
+def test_short_names_of_dtypes():
+    from spectrum.pipeline.preset import check_dtype
+
+    assert [check_dtype(name) for name in ("bf16", "fp16", "fp32", "float16")] == [
+        "bfloat16", "float16", "float32", "float16",
+    ]  # fmt: skip
+
+
+def test_values_are_completed():
+    found = {
+        parameter.name: parameter._custom_shell_complete
+        for name in ("gen", "compare") for parameter in commands()[name].params
+    }  # fmt: skip
+    expected = {
+        "scheduler": "euler-ancestral", "dtype": "bf16", "offload": "group", "quantize": "int8",
+        "quality": "draft", "target": "denoised", "model": "demo-video", "attention": "native",
+    }  # fmt: skip
+    for name, value in expected.items():
+        assert value in [item.value for item in found[name](None, None, value[:3])], name
+    methods = [item.value for item in found["method"](None, None, "fewer")]
+    assert methods == ["fewer-steps"]  # of compare, which has gen's too
+
+
+def test_advice_fits_what_failed():
+    from types import SimpleNamespace
+
+    from spectrum.errors import out_of_memory
+    from spectrum.pipeline.generate import _remedy
+
+    on_cpu = out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert on_cpu == out_of_memory(MemoryError())
+    assert "`offload`" not in on_cpu
+    assert "`offload` model" in out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert out_of_memory(ValueError("odd")) is None
+    assert "float32" not in _remedy(SimpleNamespace(dtype=torch.float32))
+    assert "float32" in _remedy(SimpleNamespace(dtype=torch.bfloat16))
+
+
+def test_what_a_file_system_refuses_is_no_defect(spectrum, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "a.png")
+
+    monkeypatch.setattr("spectrum_cli.gen.seeds_from", full)
+    code, _, err = spectrum("gen", "x")
+    assert (code, err) == (1, "spectrum: a.png: No space left on device\n")
+    refused(spectrum("gen", "-m", "x" * 300, "x"), "no model")
+    refused(spectrum("show", "."), "0000.png: no such file")
