@@ -4,14 +4,48 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from spectrum.errors import UsageError
 from spectrum.pipeline.media import Pixels, whole
 
 SCHEMA = 3  # of results.json
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Run(BaseModel):
+    """What `Bench` records of a run: a plain one's timing, or another's likeness to that."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: Seconds
+    psnr: float | None = None
+    step_seconds: Seconds | None = None
+    other_seconds: Seconds | None = None
+    levels: list[float] | None = None
+    moves: list[list[float]] | None = None
+    steps: list[int] | None = None
+    trends: list[float] | None = None
+    error: str | None = None
+    same_as: str | None = Field(None, alias="as")
+
+
+class _State(BaseModel):
+    version: Annotated[int, Field(alias="schema", ge=SCHEMA, le=SCHEMA)]
+    settings: dict[str, JsonValue]
+    runs: dict[str, _Run]
+
+    @model_validator(mode="after")
+    def _each_tells_what_it_is_asked_for(self) -> _State:
+        for key, run in self.runs.items():
+            timed = run.step_seconds is not None and run.other_seconds is not None
+            if not (timed if key.startswith("plain ") else run.psnr is not None):
+                raise ValueError(f"{key} is not complete")
+        return self
 
 
 class Store:
@@ -53,10 +87,9 @@ class Store:
     def _read(self, force: bool) -> None:
         try:
             state = json.loads(self._path.read_text(encoding="utf-8"))
+            _State.model_validate(state)
             before, runs = state["settings"], state["runs"]
-            if state["schema"] != SCHEMA or not isinstance(runs, dict):
-                raise ValueError("another schema")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{self._path}: not readable; remove {self.folder}") from error
         settings = self._settings
         if before == settings:
