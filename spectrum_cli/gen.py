@@ -120,9 +120,8 @@ def make_all(
     if not loaded.quiet:
         _hint(loaded.request)
     made: list[Generation] = []
-    began = time.perf_counter()
     for seed, file in zip(seeds, files, strict=True):
-        each = (time.perf_counter() - began) / len(made) if made else None
+        each = sum(one.seconds for one in made) / len(made) if made else None
         made.append(_make(loaded, seed, file, preview, (len(made) + 1, len(seeds), each)))
         if not as_json and (loaded.quiet or not on_one_terminal()):
             emit_as_it_is(str(file.path))

@@ -206,10 +206,10 @@ def _figures(run: Denoising, ended: bool, left_for_all: float | None) -> Text:
         line.append(f"  {human_seconds(report.denoise_seconds)}")
     else:
         line.append(f"  {human_seconds(run.elapsed)}")
-        if run.remaining is not None:
+        if left_for_all is not None:
+            line.append(f"  {human_seconds(left_for_all)} left for all")
+        elif run.remaining is not None:
             line.append(f"  {human_seconds(run.remaining)} left")
-    if left_for_all is not None:
-        line.append(f"  {human_seconds(left_for_all)} left for all")
     if run.saved:
         line.append(f"  {human_seconds(run.saved)} saved", style="green")
     return line

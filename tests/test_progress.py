@@ -82,6 +82,7 @@ def test_of_several_it_says_which_one_and_the_time_for_all():
     lines = render(after(10, 5, count=4), 80)
     assert lines[0] == "2/4  x"
     assert "30.0 s left for all" in lines[-1]  # 10 s each: this one has only begun
+    assert max(map(len, lines)) <= 80
     assert "for all" not in render(after(10, 5), 80)[-1]
 
 

@@ -49,6 +49,10 @@ class Generation:
     audio: Audio | None = None  # [samples, channels], of a model that makes sound
     sample_rate: int | None = None  # of it, samples a second
 
+    @property
+    def seconds(self) -> float:
+        return self.encode_seconds + self.denoise_seconds + self.decode_seconds
+
 
 def generate(
     pipe: Any,
