@@ -405,7 +405,7 @@ def test_plan_by_alpha(spectrum):
     document = json.loads(out)
     assert document["computed_steps"] == [0, 1, 2, 3, 4, 6, 11, 19, 30, 44]
     assert document["ideal_speedup"] == 5
-    assert document["history"]["target"] == "denoised"  # of demo-image
+    assert document["history"]["target"] == "feature"  # of the published method
     _, out, _ = spectrum(
         "plan", "--warmup", 3, "--window", 2, "--alpha", 0.5, "--steps", 20, "--json"
     )

@@ -127,7 +127,9 @@ def sizes(
 
 
 def _size(model: str, name: str, value: int | None, default: int, multiple: int) -> int:
-    value = count(name, value, default, bounds.SIDE)
+    value = default if value is None else value
+    if value > bounds.SIDE:
+        count(name, value, default, bounds.SIDE)  # raises
     if value < multiple or value % multiple:
         raise UsageError(
             f"{model} takes a {name} in multiples of {multiple}, not {value};"
