@@ -14,7 +14,7 @@ import typer
 from spectrum_cli import machine, options
 from spectrum_cli.flags import with_flags
 from spectrum_cli.loaded import Loaded, find_model
-from spectrum_cli.output import console, emit, emit_json, human_bytes, human_seconds, say
+from spectrum_cli.output import console, emit, emit_json, error, human_bytes, human_seconds, say
 
 if TYPE_CHECKING:
     import rich.progress
@@ -89,8 +89,11 @@ def compare(
     cases = [Case(text, (seed + k) % options.SEEDS) for k, text in enumerate(texts)]
     comparison = Comparison(pipe, plain, rivals, cases, speedup, loaded.device, layout)
     with _Display(comparison, quiet):
-        document = comparison.write(folder)
-    _tell(document, folder, as_json, quiet, began)
+        written, document = comparison.write(folder, force)
+    _tell(document, written, as_json, quiet, began)
+    if written.resolve() != folder.resolve():
+        error(f"{folder} was taken by something else meanwhile: this one is {written}")
+        raise typer.Exit(1 if output else 0)
 
 
 def _tell(document: dict[str, Any], folder: Path, as_json: bool, quiet: bool, began: float) -> None:
@@ -170,8 +173,8 @@ def _prompts(prompt: str | None, file: Path | None, seeds: int) -> list[str]:
 
 def _folder(output: Path | None, model: str, name: str, force: bool) -> Path:
     """Where to write. Raises for a folder that can't be created, or must not be replaced."""
-    from spectrum.errors import SpectrumError, UsageError
-    from spectrum_cli.paths import slug
+    from spectrum.errors import SpectrumError
+    from spectrum_cli.paths import check_free, slug
 
     folder = output or Path(f"compare-{model}-{slug(name)}")
     parent = folder.absolute().parent
@@ -179,14 +182,7 @@ def _folder(output: Path | None, model: str, name: str, force: bool) -> Path:
         raise SpectrumError(f"{parent}: no such folder; create it with `mkdir -p '{parent}'`")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise SpectrumError(f"{parent}: can't be written to; choose another place with --output")
-    if not os.path.exists(folder):
-        return folder
-    if not os.path.isdir(folder):
-        raise UsageError(f"{folder} is a file; choose another name with --output")
-    if not force:
-        raise UsageError(f"{folder} exists already; --force replaces it, or give another --output")
-    if any(folder.iterdir()) and not os.path.isfile(folder / "result.json"):
-        raise UsageError(f"{folder} holds other things than a comparison, so it is not replaced")
+    check_free(folder, True, force)
     return folder
 
 

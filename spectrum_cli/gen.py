@@ -75,24 +75,42 @@ def gen(
         request.preset, weights, dtype, offload, quantize, vae_tiling, compile, attention
     )
     seeds = seeds_from(seed, num_images)
-    files = files_for(request, seeds, output, force, fps)
+    files = files_for(request, seeds, output, force, fps, as_json=as_json)
     loaded = Loaded(request, device, layout, quiet)
-    made = make_all(loaded, seeds, files, as_json, preview)
+    made, files = make_all(loaded, seeds, files, as_json, preview)
     total = time.perf_counter() - began
     if as_json:
         emit_json(document(loaded, seeds, files, made, total))
     if not quiet:
         summary(made, total)
+    end(files)
 
 
-def seeds_from(first: int | None, count: int) -> list[int]:
-    first = random.randrange(options.SEEDS) if first is None else first
-    return [(first + k) % options.SEEDS for k in range(count)]
+def seeds_from(asked: str | None, count: int) -> list[int]:
+    """Those that are asked for, as 7, 1-4 or 1-4,9; of one, as many as `count` from there on.
+
+    Raises UsageError for what is no such list, and for several seeds with a count."""
+    from spectrum.batch.values import each_of
+    from spectrum.errors import UsageError
+
+    if asked is None:
+        asked = str(random.randrange(options.SEEDS))
+    try:
+        seeds = [int(seed) for seed in each_of("seed", asked)]
+    except ValueError:
+        seeds = [-1]
+    if not all(0 <= seed < options.SEEDS for seed in seeds):
+        raise UsageError(f"--seed is as 7, 1-4 or 1-4,9, each below {options.SEEDS}, not {asked!r}")
+    if len(seeds) == 1:
+        return [(seeds[0] + k) % options.SEEDS for k in range(count)]
+    if count > 1:
+        raise UsageError("--seed names several already; leave --num-images")
+    return list(dict.fromkeys(seeds))
 
 
 def files_for(
     request: Request, seeds: list[int], output: str | None, force: bool, fps: int | None,
-    usual: str | None = None,
+    usual: str | None = None, as_json: bool = False,
 ) -> list[Target]:  # fmt: skip
     """Where each seed's goes, as `targets` has it. Raises UsageError and SpectrumError for what
     can't be written."""
@@ -100,15 +118,18 @@ def files_for(
     from spectrum_cli.paths import targets
 
     files = targets(request, seeds, output, force, usual)
-    if fps is not None and files[0].path.suffix.lower() != ".mp4":
+    if as_json and files[0].is_stdout:
+        raise UsageError("--json and --output - both take standard output; leave one")
+    if fps is not None and (files[0].is_folder or request.frames == 1):
         raise UsageError("--fps means nothing to PNG; leave it, or write an .mp4")
     return files
 
 
 def make_all(
     loaded: Loaded, seeds: list[int], files: list[Target], as_json: bool, preview: int | None
-) -> list[Generation]:
-    """One after the other, each path on standard output as soon as it is written.
+) -> tuple[list[Generation], list[Target]]:
+    """One after the other, each path on standard output as soon as it is written; and where they
+    are.
 
     preview: after how many steps there is a new one; None: there is none.
     """
@@ -120,24 +141,34 @@ def make_all(
     if not loaded.quiet:
         _hint(loaded.request)
     made: list[Generation] = []
+    written: list[Target] = []
     for seed, file in zip(seeds, files, strict=True):
         each = sum(one.seconds for one in made) / len(made) if made else None
-        made.append(_make(loaded, seed, file, preview, (len(made) + 1, len(seeds), each)))
-        if not as_json and (loaded.quiet or not on_one_terminal()):
+        one, file = _make(loaded, seed, file, preview, (len(made) + 1, len(seeds), each))
+        made.append(one)
+        written.append(file)
+        if not (as_json or file.is_stdout) and (loaded.quiet or not on_one_terminal()):
             emit_as_it_is(str(file.path))
         if not loaded.quiet:
-            _say_written(loaded.request, seed, file, made[-1])
-    return made
+            _say_written(loaded.request, seed, file, one)
+    return made, written
+
+
+def end(files: list[Target]) -> None:
+    """Exit with 1 where a file is not where it was asked for."""
+    if any(file.was_taken for file in files):
+        raise typer.Exit(1)
 
 
 def _make(
     loaded: Loaded, seed: int, file: Target, every: int | None, place: tuple[int, int, float | None]
-) -> Generation:
+) -> tuple[Generation, Target]:
     """One image or video, from noise to disk, under one progress display.
 
     place: its number, of how many, and the seconds that those before it took each.
     """
     from spectrum_cli.progress import Progress
+    from spectrum_cli.saving import save
 
     request = loaded.request
     title = f"{request.preset.name}  {request.prompt}  seed {seed}"
@@ -159,8 +190,8 @@ def _make(
             made = generate(pipe, request, seed, on_step, preview.observe if preview else None)
             progress.stage("write")
             told = metadata(request, seed, made, loaded.device, loaded.options)
-            _write(file, made, request, told)
-    return made
+            file = save(file, made, request, told)
+    return made, file
 
 
 def _preview(loaded: Loaded, file: Target, every: int) -> Preview:
@@ -172,18 +203,6 @@ def _preview(loaded: Loaded, file: Target, every: int) -> Preview:
 
     size = (loaded.request.width, loaded.request.height)
     return Preview(loaded.pipe, file.path, every, size, tell)
-
-
-def _write(file: Target, made: Generation, request: Request, document: dict[str, Any]) -> None:
-    from spectrum.pipeline.media import write_frames, write_mp4, write_png
-
-    if file.is_folder:
-        write_frames(file.path, made.frames, document)
-    elif file.path.suffix.lower() == ".mp4":
-        assert request.fps is not None  # only a video's path ends so
-        write_mp4(file.path, made.frames, request.fps, document, made.audio, made.sample_rate)
-    else:
-        write_png(file.path, made.frames[0], document)
 
 
 def _read_prompt(prompt: str) -> str:
@@ -237,13 +256,15 @@ def document(
 
 
 def _say_written(request: Request, seed: int, file: Target, one: Generation) -> None:
+    from spectrum.pipeline.formats import FFMPEGS
+
     frames, height, width = one.frames.shape[:3]
     size = f"{width}×{height}"
     if request.fps:
         size += f", {frames} frames at {request.fps} fps"
-    if file.path != file.asked:
+    if file.path != file.asked and not file.by_user:
         say(f"{file.asked.name} exists already and was kept; --force overwrites it")
-    if one.audio is not None and file.path.suffix.lower() != ".mp4":
+    if one.audio is not None and file.path.suffix.lower() not in FFMPEGS:
         say(f"the sound is not in {file.path}: pictures hold none; write an .mp4 for it")
     say(f"wrote {file.path}  ({size}, seed {seed})", style="bold")
     for note in one.report.notes:

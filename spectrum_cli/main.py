@@ -22,7 +22,7 @@ from spectrum_cli.flags import learn
 from spectrum_cli.gen import gen
 from spectrum_cli.help import Command, Group
 from spectrum_cli.inspect import inspect
-from spectrum_cli.output import emit, error
+from spectrum_cli.output import emit, error, reason
 from spectrum_cli.plan import plan
 from spectrum_cli.rerun import rerun
 from spectrum_cli.show import show
@@ -109,7 +109,7 @@ def run() -> int:
             return 1
         if os.environ.get("SPECTRUM_DEBUG"):
             raise
-        error(f"{_reason(problem)}; SPECTRUM_DEBUG=1 shows where it happened")
+        error(f"{reason(problem)}; SPECTRUM_DEBUG=1 shows where it happened")
         return 1
     code = signals.taken() or code  # typer makes 130 of all that stops it
     if code in _STOPPED:
@@ -122,8 +122,3 @@ def _of_a_file(problem: Exception) -> str | None:
     if isinstance(problem, OSError) and problem.strerror:
         return f"{problem.filename or 'a file'}: {problem.strerror}"
     return None
-
-
-def _reason(problem: Exception) -> str:
-    """A line for a defect of ours."""
-    return f"{type(problem).__name__}: {problem}"

@@ -91,8 +91,10 @@ Steps = Annotated[
     int | None, typer.Option(help=f"Solver steps, computed and forecast; at most {bounds.STEPS:,}.")
 ]
 Seed = Annotated[
-    int | None,
-    typer.Option(min=0, max=SEEDS - 1, help="Of the noise; random, and reported, if not given."),
+    str | None,
+    typer.Option(
+        metavar="N", help="Of the noise; random, and reported, if not given; several as 1-4,9."
+    ),
 ]
 FirstSeed = Annotated[
     int, typer.Option("--seed", min=0, max=SEEDS - 1, help="The first; one more for each prompt.")
@@ -242,7 +244,13 @@ Minutes = Annotated[
 # -- where it goes -------------------------------------------------------------------------------
 
 OutputFile = Annotated[  # text: an ending / means a folder
-    str | None, typer.Option("--output", "-o", help="File (.png, .mp4) or existing folder.")
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Existing folder, or file: .png, .jpg, .webp; .mp4, .webm, .gif, .webp. With {seed},"
+        " {index}, {prompt:40}, {model} in its name; - is standard output.",
+    ),
 ]
 OutputFolder = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to create.")]
 BatchFolder = Annotated[

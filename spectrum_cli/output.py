@@ -8,6 +8,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from spectrum.errors import SpectrumError
 from spectrum_cli.flags import with_flags
 
 if TYPE_CHECKING:
@@ -39,6 +40,14 @@ def say(text: str, style: str | None = None) -> None:
 def error(text: str) -> None:
     """One line that says what is wrong and what to do, arguments as flags."""
     sys.stderr.write(f"spectrum: {printable(' '.join(with_flags(text).split()))}\n")
+
+
+def reason(problem: Exception) -> str:
+    """A line for what can go wrong anywhere: disk, or a defect of ours."""
+    if isinstance(problem, OSError):
+        return f"{problem.filename or 'a file'}: {problem.strerror or problem}"
+    text = str(problem)
+    return text if isinstance(problem, SpectrumError) else f"{type(problem).__name__}: {text}"
 
 
 def emit(text: str) -> None:

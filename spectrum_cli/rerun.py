@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectrum_cli import machine, options
-from spectrum_cli.gen import document, files_for, make_all, seeds_from, summary
+from spectrum_cli.gen import document, end, files_for, make_all, seeds_from, summary
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.made import find
 from spectrum_cli.output import emit_json, say
@@ -87,13 +87,14 @@ def rerun(
     told = read_document(path)
     given = _given(context)
     loaded = Loaded(*_prepare(told, given, quiet), quiet)
-    seeds = seeds_from(given.get("seed", told.seed), num_images)
-    files = files_for(loaded.request, seeds, output, force, fps, _usual_name(path, told))
+    seeds = seeds_from(given.get("seed", str(told.seed)), num_images)
+    usual = _usual_name(path, told)
+    files = files_for(loaded.request, seeds, output, force, fps, usual, as_json)
     differences = _differences(told, loaded)
     for difference in differences if not quiet else ():
         say(difference)
     before = _pictures(path, told)
-    made = make_all(loaded, seeds, files, as_json, preview)
+    made, files = make_all(loaded, seeds, files, as_json, preview)
     verdict = _compare(before, _made(made[0], files[0], told))
     total = time.perf_counter() - began
     if as_json:
@@ -101,14 +102,16 @@ def rerun(
         emit_json({**document(loaded, seeds, files, made, total), **again})
     if not quiet:
         summary(made, total)
-        say(_sentence(path, verdict, _other_steps(told, given, made[0])))
+        what = "film" if told.frames > 1 and told.frame is None else "picture"
+        say(_sentence(path, what, verdict, _other_steps(told, given, made[0])))
+    end(files)
 
 
 def _usual_name(path: Path, told: Document) -> str:
     """After the file, and of its kind."""
     single = path.suffix.lower() != ".png" or told.frame is None
     name = f"{path.stem if single else path.absolute().parent.name}-again"
-    return name + (".png" if path.suffix.lower() == ".png" else ".mp4")
+    return name + path.suffix.lower()
 
 
 # -- what is asked for ---------------------------------------------------------------------------
@@ -121,7 +124,8 @@ def _given(context: typer.Context) -> dict[str, Any]:
     return {
         name: value
         for name, value in context.params.items()
-        if name in VALUES and getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"
+        if name in VALUES
+        and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     }
 
 
@@ -214,7 +218,7 @@ def _pictures(path: Path, told: Document) -> Frames | None:
 
     if told.width is None or told.height is None:
         return None
-    count = 1 if path.suffix.lower() == ".png" else told.frames
+    count = 1 if told.frame is not None else told.frames
     return read_frames(path, (count, told.height, told.width))
 
 
@@ -224,7 +228,7 @@ def _made(made: Generation, file: Target, told: Document) -> Frames | None:
 
     count, height, width = made.frames.shape[:3]
     frames: Frames | None = made.frames
-    if file.path.suffix.lower() == ".mp4" and not file.is_folder:
+    if not (file.is_folder or file.is_stdout or file.path.suffix.lower() == ".png"):
         frames = read_frames(file.path, (count, height, width))
     if frames is not None and told.frame is not None:
         return frames[told.frame : told.frame + 1]
@@ -251,8 +255,7 @@ def _other_steps(told: Document, given: Mapping[str, Any], made: Generation) -> 
     return "; other steps were computed than then"
 
 
-def _sentence(path: Path, verdict: Mapping[str, Any], steps: str) -> str:
-    what = "picture" if path.suffix.lower() == ".png" else "film"
+def _sentence(path: Path, what: str, verdict: Mapping[str, Any], steps: str) -> str:
     if verdict["same"]:
         return f"the same {what} as {path}{steps}"
     if verdict["psnr"] is not None:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from spectrum.errors import SpectrumError, UsageError
 from spectrum_cli import machine, options, signals
 from spectrum_cli.loaded import Loaded, find_model
@@ -95,18 +97,22 @@ def tune(
     except KeyboardInterrupt:
         error("interrupted; all finished runs are kept, and the same command goes on from there")
         raise SystemExit(signals.taken() or 130) from None
-    document = _write(target, picture, preset, source, settings, bench, tuning)
+    document = _write(target, picture, force, preset, source, settings, bench, tuning)
     if as_json:
         emit_json(document)
     else:
         _show(document, bench, tuning)
     if not quiet and not as_json:
         _say_what_was_done(document, bench)
+    if document["output"] not in (None, str(target)):
+        error(f"{target} was taken by something else meanwhile: this one is {document['output']}")
+        raise typer.Exit(1 if output else 0)
 
 
 def _write(
     target: Path,
     picture: Path | None,
+    force: bool,
     preset: Preset,
     source: str,
     settings: dict[str, Any],
@@ -121,10 +127,11 @@ def _write(
     if not tuning.better:
         return document(bench, tuning, settings, None, None)
     found = document(bench, tuning, settings, target, picture)
-    write_preset(target, tuned_yaml(preset, tuning, record(found, bench), source))
+    text = tuned_yaml(preset, tuning, record(found, bench), source)
+    written = write_preset(target, text, replace=force)
     if picture is not None:
-        write_chart(picture, chart(bench, tuning))
-    return found
+        picture = write_chart(picture, chart(bench, tuning), replace=force)
+    return {**found, "output": str(written), "plot": str(picture) if picture else None}
 
 
 def _show(document: dict[str, Any], bench: Bench, tuning: Tuning) -> None:
@@ -153,6 +160,8 @@ def _say_what_was_done(document: dict[str, Any], bench: Bench) -> None:
 
 
 def _target(preset: Preset, output: Path | None, force: bool) -> Path:
+    from spectrum_cli.paths import check_free
+
     target = output or Path(f"{preset.name}-tuned.yaml")
     if target.suffix not in (".yaml", ".yml"):
         raise UsageError(f"{target}: a preset is a .yaml; try -o {target.with_suffix('.yaml')}")
@@ -160,8 +169,7 @@ def _target(preset: Preset, output: Path | None, force: bool) -> Path:
         folder = target.parent
         raise SpectrumError(f"{folder}: no such folder; create it with `mkdir -p '{folder}'`")
     for path in (target, target.with_suffix(".png")):
-        if os.path.exists(path) and not force:
-            raise UsageError(f"{path} exists already; --force overwrites it, or choose another -o")
+        check_free(path, False, force)
     return target
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from test_media import read_mp4
 
+from spectrum.pipeline.folders import MARKER
 from spectrum.pipeline.media import read_metadata
 
 FLUX = ["--model", "flux.1-dev", "--width", "32", "--height", "32"]
@@ -44,7 +45,7 @@ def refused(result, *words, code=2):
 
 
 def files(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != MARKER)
 
 
 # -- gen -----------------------------------------------------------------------------------------
@@ -268,10 +269,10 @@ def test_refusals_of_gen(spectrum, flux_args, wan_args, tmp_path, folders):
     refused(spectrum("gen", *flux_args, "--method", "hold", "--blend", 1, "x"), "no ridge to blend")
     refused(spectrum("gen", *flux_args, "--dtype", "half", "x"), "float16")
     refused(spectrum("gen", *flux_args, "  "), "prompt is empty", "try")
-    refused(spectrum("gen", *flux_args, "-o", "x.jpg", "x"), ".png", "x.png")
+    refused(spectrum("gen", *flux_args, "-o", "x.bmp", "x"), ".png", "x.png")
     refused(spectrum("gen", *flux_args, "-o", "x.mp4", "x"), ".png")
     refused(spectrum("gen", *flux_args, "-o", "x", "x"), "try --output x.png")
-    refused(spectrum("gen", *wan_args, "-o", "x.gif", "x"), ".mp4 or .png")
+    refused(spectrum("gen", *wan_args, "-o", "x.avi", "x"), ".mp4", ".png")
     refused(spectrum("gen", *wan_args, "--frames", 6, "x"), "5 and 9")
     refused(spectrum("gen", *wan_args, "--fps", 7, "-o", "x.png", "x"), "--fps")
     refused(spectrum("gen", *wan_args, "--fps", 7, "--frames", 1, "x"), "--fps")
@@ -338,13 +339,13 @@ def test_a_folder_of_other_things_is_not_replaced_by_frames(spectrum, wan_args, 
     (tmp_path / "film").mkdir()
     (tmp_path / "film" / "diary.txt").write_text("dear")
     code, _, err = spectrum("gen", *wan_args, "--force", "-o", "film.png", "x")
-    assert code == 1
-    assert "other files than frames" in err
+    assert code == 2
+    assert "was not made by spectrum" in err
     assert files(tmp_path / "film") == ["diary.txt"]
 
 
 def test_a_failure_while_writing_leaves_nothing(spectrum, flux_args, tmp_path, monkeypatch):
-    def full(self, file, **_):
+    def full(self, file, *_, **__):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 

@@ -676,14 +676,14 @@ def test_what_was_tuned_before_for_other_steps_stays(tmp_path):
     preset, path = find_preset("demo-image"), tmp_path / "mine.yaml"
     write_preset(path, tuned_yaml(preset, made_up(), []))
     other = Choice((0, 20, 49), 4.0, ALWAYS, 4.0)
-    write_preset(path, tuned_yaml(read_preset(path), made_up(other), []))
+    write_preset(path, tuned_yaml(read_preset(path), made_up(other), []), replace=True)
     assert "length: 4, trust: always," in path.read_text()
     after = read_preset(path).cache.tuned
     kept = [(entry.steps, entry.length, entry.trust) for entry in after]
     assert kept[0] == (list(other.steps), 4.0, ALWAYS)
     assert (list(BEST.steps), BEST.length, BEST.trust) in kept[1:]
     again = replace(BEST, steps=(*BEST.steps[:-2], 43, 46))  # found anew
-    write_preset(path, tuned_yaml(read_preset(path), made_up(again), []))
+    write_preset(path, tuned_yaml(read_preset(path), made_up(again), []), replace=True)
     steps = [entry.steps for entry in read_preset(path).cache.tuned]
     assert steps == [list(again.steps), list(other.steps)]
 
@@ -695,12 +695,12 @@ def test_a_scale_is_written_alone_where_no_steps_were_better(tmp_path):
     assert (cache.scale, cache.tuned) == (5.66, [])
     assert "# +1.50 ± 0.50 dB over the default, which is 4; mean of" in text
     text = tuned_yaml(find_preset("demo-image"), made_up(BEST, ANOTHER), [])
-    write_preset(tmp_path / "mine.yaml", text)
+    write_preset(tmp_path / "mine.yaml", text, replace=True)
     cache = read_preset(tmp_path / "mine.yaml").cache
     assert (cache.scale, cache.tuned[0].steps) == (5.66, list(BEST.steps))
     assert "+0.75 ± 0.25 dB over the plan by this scale" in text
     text = tuned_yaml(read_preset(tmp_path / "mine.yaml"), made_up(BEST), [])
-    write_preset(tmp_path / "mine.yaml", text)
+    write_preset(tmp_path / "mine.yaml", text, replace=True)
     assert read_preset(tmp_path / "mine.yaml").cache.scale is None  # the law's was as good now
 
 

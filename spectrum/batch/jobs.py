@@ -11,13 +11,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from spectrum import __version__
-from spectrum.batch.names import Names, asked_name
+from spectrum.batch.names import Names, asked_name, values_of
 from spectrum.batch.reading import Problem, Raw
 from spectrum.batch.values import SEEDS, validated
 from spectrum.errors import SpectrumError, UsageError
@@ -223,16 +222,7 @@ class Checker:
         ending = ".mp4" if request.fps is not None and request.frames > 1 else ".png"
         if output is not None:
             return self.names.unique(asked_name(output, ending), ending)
-        values = {
-            "index": index,
-            "seed": seed,
-            "prompt": request.prompt,
-            "model": request.preset.name,
-            "date": date.today().isoformat(),
-            "speedup": f"{request.speedup:g}",
-            "steps": request.steps,
-        }
-        return self.names.of(values, ending)
+        return self.names.of(values_of(request, seed, index), ending)
 
 
 # -- ids -----------------------------------------------------------------------------------------

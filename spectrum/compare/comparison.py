@@ -15,12 +15,13 @@ import torch
 
 from spectrum import __version__
 from spectrum.compare.figures import PLAIN, Outcome, Outcomes, methods
-from spectrum.compare.folder import Folder, files, replacing
+from spectrum.compare.folder import Folder, files
 from spectrum.compare.metrics import likeness
 from spectrum.compare.rivals import Case, Rival, why_left_out
 from spectrum.compare.running import check, make, prepared
 from spectrum.compare.sheet import AMPLIFY
 from spectrum.errors import SpectrumError
+from spectrum.pipeline.folders import write_folder
 from spectrum.pipeline.generate import Generation, generate, machine, metadata
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.request import Request
@@ -95,20 +96,24 @@ class Comparison:
         computed = [int(done[name].computed) for name in names if name in done]
         return max(computed, default=max(1, int(self.plain.steps / self.speedup + 1e-9)))
 
-    def write(self, path: Path) -> dict[str, Any]:
-        """Run, and write the folder whole or not at all; one that is there is replaced.
+    def write(self, path: Path, replace: bool = False) -> tuple[Path, dict[str, Any]]:
+        """Run, and write the folder, whole or not at all: see `spectrum.pipeline.folders`.
 
-        Returns what is in its result.json. A rival that fails is left out, with the reason;
-        raises SpectrumError where a plain run or every rival fails.
+        Returns where it is, and what is in its result.json. A rival that fails is left out, with
+        the reason; raises SpectrumError where a plain run or every rival fails.
         """
-        check(self.pipe, self.rivals)
-        with replacing(path, self.fps) as folder:
+        document: dict[str, Any] = {}
+
+        def fill(partial: Path) -> None:
+            folder = Folder(partial, self.fps)
             self._warm_up()
             for case in self.cases:
                 self._run(case, folder)
-            document = self.document()
+            document.update(self.document())
             folder.finish(document)
-        return document
+
+        check(self.pipe, self.rivals)
+        return write_folder(path, fill, replace), document
 
     def _warm_up(self) -> None:
         """The plain run comes first, and would pay for what a process does once."""

@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from spectrum.errors import UsageError
-from spectrum.pipeline.media import Pixels, whole
+from spectrum.pipeline.files import whole
+from spectrum.pipeline.media import Pixels
 
 SCHEMA = 3  # of results.json
 
@@ -52,7 +53,7 @@ class Store:
     """What runs showed, by a key for each, written down at once.
 
     `settings` is all that the results depend on besides. Raises UsageError where the folder holds
-    results of other settings, unless `force` says to remove them, and where it can't be read.
+    results of other settings, unless `force` says to remove them, or other things than results.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], force: bool = False) -> None:
@@ -62,9 +63,14 @@ class Store:
         self._settings = json.loads(json.dumps(settings))  # as they are read again
         if self._path.exists():
             self._read(force)
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"{folder} holds other things than results; move it away")
 
     def record(self, key: str, entry: dict[str, Any]) -> None:
         self.runs[key] = entry
+        self._save()
+
+    def _save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {"schema": SCHEMA, "settings": self._settings, "runs": self.runs}
         with whole(self._path) as partial:
@@ -77,7 +83,8 @@ class Store:
 
     def keep_frames(self, case: int, pixels: Pixels) -> None:
         """As float16, whose rounding is 77 dB down, or more."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self._path.exists():
+            self._save()  # which makes the folder ours
         with whole(self._frames_path(case)) as partial, partial.open("wb") as file:
             np.save(file, pixels.astype(np.float16))
 
@@ -95,7 +102,7 @@ class Store:
         if before == settings:
             self.runs = runs
         elif force:
-            for path in [self._path, *self.folder.glob("plain-*.npy")]:
+            for path in [*self.folder.glob("plain-[0-9][0-9][0-9].npy"), self._path]:
                 path.unlink()
         else:
             keys = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
