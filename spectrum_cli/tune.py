@@ -67,11 +67,12 @@ def tune(
     cases = _cases(preset, prompts, seed)
     asked = _speedups(speedups)
     request = _request(preset, cases[0], steps, width, height, frames, guidance, image)
+    from spectrum.tune.budget import check_minutes
     from spectrum.tune.candidates import planned
     from spectrum.tune.settings import run_settings
 
-    for speedup in asked:
-        planned(request, speedup)
+    counts = {planned(request, speedup).count for speedup in asked}
+    check_minutes(minutes, len(cases), len(counts))
     layout = machine.options(
         preset, weights, dtype, offload, quantize, vae_tiling, compile, attention
     )

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections import defaultdict
 from functools import partial
 from html.parser import HTMLParser
@@ -124,6 +125,15 @@ def test_sheets_hold_what_they_show():
     assert body.shape[1] % 2 == body.shape[2] % 2 == 0
     assert sheet.shape[2] == 4 * 288 + 3 * 8  # six times as large; four and three
     assert strip("one", [("film", frames(0, (5, 32, 48, 3)))]).shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["a red cat " * 10000, "x" * 100000, "two\nlines", "\u0301" * 99999]
+)
+def test_captions_of_any_length_are_cut_at_once(text):
+    began = time.process_time()
+    assert contact(text, [(text, [frames(0)])]).shape[2] == 288
+    assert time.process_time() - began < 2
 
 
 # -- rivals --------------------------------------------------------------------------------------

@@ -236,9 +236,36 @@ def test_without_matplotlib_all_but_the_picture_comes_out(
     assert json.loads(out)["plot"] is None
 
 
-def test_too_little_time_is_said_after_the_first_run(spectrum, args, counted):
+def test_too_little_time_is_said_at_once_where_no_machine_has_it(spectrum, args, counted, tmp_path):
+    result = spectrum(*args, "--quiet", "--minutes", 0.0001)
+    assert refused(result, "--minutes 0.0001", "runs at least")
+    assert counted.taken() == 0
+    assert not list(tmp_path.glob("*.tune"))
+
+
+def test_too_little_time_on_this_machine_is_said_after_two_runs_and_leaves_nothing(
+    spectrum, args, counted, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("spectrum.tune.budget._FASTEST", 0)
     assert refused(spectrum(*args, "--quiet", "--minutes", 0.0001), "--minutes 0.0001", "or more")
-    assert counted.taken() == 1
+    assert counted.taken() == 2
+    assert not list(tmp_path.glob("*.tune"))
+
+
+def test_the_estimate_does_not_trust_a_slow_first_run(base, tmp_path):
+    bench = MadeUp(base, tmp_path, BEST)
+    bench.plain(0)
+    bench.store.runs["plain #0"] |= {"step_seconds": 3.0, "other_seconds": 50.0}
+    assert bench.timing() == (3.0, 50.0)
+    bench.plain(1)
+    assert bench.timing() == (0.1, 0.0)
+
+
+def test_a_folder_of_other_things_is_no_store(spectrum, args, tmp_path):
+    (tmp_path / "mine.tune").mkdir()
+    (tmp_path / "mine.tune/plain-000.npy").write_text("mine")
+    assert refused(spectrum(*args, "--force", "-o", "mine.yaml"), "mine.tune holds other things")
+    assert (tmp_path / "mine.tune/plain-000.npy").read_text() == "mine"
 
 
 def test_refusals(spectrum, args, tmp_path):

@@ -14,6 +14,7 @@ from spectrum.pipeline.files import whole
 from spectrum.pipeline.media import Pixels
 
 SCHEMA = 3  # of results.json
+_FRAMES = "plain-[0-9][0-9][0-9].npy"
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -60,6 +61,7 @@ class Store:
         self.folder = folder
         self.runs: dict[str, dict[str, Any]] = {}
         self._path = folder / "results.json"
+        self._is_new = not folder.exists()
         self._settings = json.loads(json.dumps(settings))  # as they are read again
         if self._path.exists():
             self._read(force)
@@ -69,6 +71,13 @@ class Store:
     def record(self, key: str, entry: dict[str, Any]) -> None:
         self.runs[key] = entry
         self._save()
+
+    def discard(self) -> None:
+        """Remove the folder, if nothing was in it before."""
+        if self._is_new and self.folder.is_dir():
+            for path in [*self.folder.glob(_FRAMES), self._path]:
+                path.unlink(missing_ok=True)
+            self.folder.rmdir()
 
     def _save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +111,7 @@ class Store:
         if before == settings:
             self.runs = runs
         elif force:
-            for path in [*self.folder.glob("plain-[0-9][0-9][0-9].npy"), self._path]:
+            for path in [*self.folder.glob(_FRAMES), self._path]:
                 path.unlink()
         else:
             keys = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
