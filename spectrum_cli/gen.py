@@ -6,14 +6,15 @@ import random
 import sys
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spectrum_cli import machine, options
 from spectrum_cli.flags import with_flags
 from spectrum_cli.loaded import Loaded, find_model
-from spectrum_cli.output import emit_as_it_is, emit_json, human_seconds, on_one_terminal, say
+from spectrum_cli.output import emit_as_it_is, emit_json, on_one_terminal, say
+from spectrum_cli.told import document, say_plan, say_written, summary
 
 if TYPE_CHECKING:
     from spectrum.pipeline.generate import Generation
@@ -37,6 +38,7 @@ def gen(
     negative_prompt: options.NegativePrompt = None,
     output: options.OutputFile = None,
     force: options.Force = False,
+    dry_run: options.DryRun = False,
     preview: options.Preview = None,
     num_images: options.NumImages = 1,
     image: options.Image = None,
@@ -65,7 +67,7 @@ def gen(
     from spectrum.pipeline.request import resolve
 
     request = resolve(
-        find_model(model, quiet), _read_prompt(prompt),
+        find_model(model, quiet), _read_prompt(prompt, quiet),
         negative_prompt=negative_prompt, width=width, height=height, frames=frames, fps=fps,
         steps=steps, guidance=guidance, speedup=speedup, method=method, blend=blend,
         target=options.one_of("--target", target, methods.Target), quality=quality, image=image,
@@ -77,6 +79,9 @@ def gen(
     seeds = seeds_from(seed, num_images)
     files = files_for(request, seeds, output, force, fps, as_json=as_json)
     loaded = Loaded(request, device, layout, quiet)
+    if dry_run:
+        say_plan(request, seeds, files, as_json)
+        return
     made, files = make_all(loaded, seeds, files, as_json, preview)
     total = time.perf_counter() - began
     if as_json:
@@ -92,6 +97,7 @@ def seeds_from(asked: str | None, count: int) -> list[int]:
     Raises UsageError for what is no such list, and for several seeds with a count."""
     from spectrum.batch.values import each_of
     from spectrum.errors import UsageError
+    from spectrum.pipeline import bounds
 
     if asked is None:
         asked = str(random.randrange(options.SEEDS))
@@ -105,6 +111,8 @@ def seeds_from(asked: str | None, count: int) -> list[int]:
         return [(seeds[0] + k) % options.SEEDS for k in range(count)]
     if count > 1:
         raise UsageError("--seed names several already; leave --num-images")
+    if len(seeds) > bounds.IMAGES:
+        raise UsageError(f"--seed names {len(seeds)} seeds; {bounds.IMAGES} is the most")
     return list(dict.fromkeys(seeds))
 
 
@@ -150,7 +158,7 @@ def make_all(
         if not (as_json or file.is_stdout) and (loaded.quiet or not on_one_terminal()):
             emit_as_it_is(str(file.path))
         if not loaded.quiet:
-            _say_written(loaded.request, seed, file, one)
+            say_written(loaded.request, seed, file, one)
     return made, written
 
 
@@ -205,8 +213,14 @@ def _preview(loaded: Loaded, file: Target, every: int) -> Preview:
     return Preview(loaded.pipe, file.path, every, size, tell)
 
 
-def _read_prompt(prompt: str) -> str:
-    return " ".join(sys.stdin.read().split()) if prompt == "-" else prompt
+def _read_prompt(prompt: str, quiet: bool) -> str:
+    """From standard input where it is -: one, however many lines it has."""
+    if prompt != "-":
+        return prompt
+    lines = [line for line in sys.stdin.read().splitlines() if line.strip()]
+    if len(lines) > 1 and not quiet:
+        say(f"{len(lines)} lines are one prompt here; `spectrum batch -` makes one of each")
+    return " ".join(" ".join(lines).split())
 
 
 def _hint(request: Request) -> None:
@@ -217,80 +231,3 @@ def _hint(request: Request) -> None:
         say(f'hint: {name} does not know {", ".join(words)}; it understands, say, "{example}"')
     if request.preset.distilled:
         say(f"{request.preset.name} is made for few steps: nothing to skip, every step is computed")
-
-
-def document(
-    loaded: Loaded, seeds: list[int], files: list[Target], made: list[Generation], total: float
-) -> dict[str, Any]:
-    """The object that --json prints. Seconds are sums over all images."""
-    from spectrum import __version__
-    from spectrum.pipeline.generate import peak_memory_bytes
-
-    request, report = loaded.request, made[0].report
-    measured = [m.report.measured_speedup or 1.0 for m in made]
-    return {
-        "outputs": [str(file.path) for file in files],
-        "model": request.preset.name,
-        "prompt": request.prompt,
-        "seeds": seeds,
-        "steps": request.steps,
-        "computed_steps": report.computed_steps,
-        "forecast_steps": report.forecast_steps,
-        "forecast_errors": {str(s.index): s.error for s in report.steps if s.error is not None},
-        "notes": [note for m in made for note in m.report.notes],
-        "speedup": {
-            "requested": None if report.adaptive else request.speedup,
-            "planned": report.planned_speedup,
-            "denoise_measured": sum(measured) / len(measured),
-        },
-        "seconds": {
-            "load": loaded.seconds,
-            "encode": sum(m.encode_seconds for m in made),
-            "denoise": sum(m.denoise_seconds for m in made),
-            "decode": sum(m.decode_seconds for m in made),
-            "total": total,
-        },
-        "peak_memory_bytes": peak_memory_bytes(loaded.device),
-        "version": __version__,
-    }
-
-
-def _say_written(request: Request, seed: int, file: Target, one: Generation) -> None:
-    from spectrum.pipeline.formats import FFMPEGS
-
-    frames, height, width = one.frames.shape[:3]
-    size = f"{width}×{height}"
-    if request.fps:
-        size += f", {frames} frames at {request.fps} fps"
-    if file.path != file.asked and not file.by_user:
-        say(f"{file.asked.name} exists already and was kept; --force overwrites it")
-    if one.audio is not None and file.path.suffix.lower() not in FFMPEGS:
-        say(f"the sound is not in {file.path}: pictures hold none; write an .mp4 for it")
-    say(f"wrote {file.path}  ({size}, seed {seed})", style="bold")
-    for note in one.report.notes:
-        say(f"note: {with_flags(note)}")
-
-
-def summary(made: list[Generation], total: float) -> None:
-    """How it went, on standard error, once for all that were made."""
-    steps = made[0].report.num_steps
-    counts = sorted({len(one.report.computed_steps) for one in made})
-    computed = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    seconds = sum(one.denoise_seconds for one in made)
-    say(
-        f"{computed} of {steps} steps computed, the others forecast;"
-        f" denoised in {human_seconds(seconds)}"
-        + (f", {human_seconds(seconds / len(made))} each" if len(made) > 1 else "")
-    )
-    if any(one.report.forecast_steps for one in made):
-        say(_speedup(made))
-    say(f"{human_seconds(total)} in all")
-
-
-def _speedup(made: list[Generation]) -> str:
-    """No plain run was timed here, so it is estimated from what the computed steps took."""
-    found = [one.report.measured_speedup or 1.0 for one in made]
-    text = f"about {sum(found) / len(found):.2f}× faster than computing every step"
-    if made[0].report.adaptive:
-        return text
-    return f"{text} ({made[0].report.planned_speedup:.2f}× if forecasts took no time)"

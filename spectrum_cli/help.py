@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -13,15 +14,26 @@ PANELS = {
     "How fast": "speedup speedups steps quality method target blend scheduler alpha window warmup"
     " minutes",
     "How it fits": "weights device dtype offload quantize vae_tiling compile attention",
-    "Output": "output force name preview shard retry_failed quiet as_json help",
+    "Output": "output force name dry_run preview shard retry_failed quiet as_json help",
 }
+# Options that take their value from SPECTRUM_MODEL and so on where they are not given.
+ENVIRONMENT = ("model", "device", "dtype", "offload", "quantize", "attention", "method", "quiet")
 _PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
 
 
 class Command(TyperCommand):
     """Its help has panels and names the methods, whose catalogue is not imported for less."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        found = super().get_params(ctx)
+        for option in found:
+            if option.name in ENVIRONMENT and self.name != "rerun":  # which goes by the file
+                option.envvar = f"SPECTRUM_{option.name.upper()}"
+        return found
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if any(option.name == "width" for option in self.params):
+            args = _with_sides(args)
         _check_once(self.make_parser(ctx).parse_args(list(args))[2])
         return super().parse_args(ctx, args)
 
@@ -33,6 +45,27 @@ class Command(TyperCommand):
             if option.name == "method" and option.help:
                 option.help = option.help.format(methods=method_names())
         super().format_help(ctx, formatter)
+
+
+def _with_sides(args: list[str]) -> list[str]:
+    """With --width and --height for --size."""
+    from spectrum.errors import UsageError
+
+    found: list[str] = []
+    words = iter(args)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if word == "--":
+            return [*found, word, *words]
+        if flag != "--size":
+            found.append(word)
+            continue
+        value = value if equals else next(words, "")
+        sides = re.fullmatch(r"(\d+)[x×*](\d+)", value.lower())
+        if not sides:
+            raise UsageError(f"--size is width and height, such as 832x480, not {value!r}")
+        found += ["--width", sides[1], "--height", sides[2]]
+    return found
 
 
 class Group(TyperGroup):

@@ -18,11 +18,11 @@ from spectrum_cli import models, signals
 from spectrum_cli.batch import batch
 from spectrum_cli.compare import compare
 from spectrum_cli.doctor import doctor
-from spectrum_cli.flags import learn
+from spectrum_cli.flags import learn, with_flags
 from spectrum_cli.gen import gen
 from spectrum_cli.help import Command, Group
 from spectrum_cli.inspect import inspect
-from spectrum_cli.output import emit, error, reason
+from spectrum_cli.output import emit, emit_json, error, reason
 from spectrum_cli.plan import plan
 from spectrum_cli.rerun import rerun
 from spectrum_cli.show import show
@@ -86,18 +86,13 @@ def run() -> int:
     try:
         code = app(standalone_mode=False, prog_name="spectrum")
     except UsageError as problem:
-        error(str(problem))
-        return 2
+        return _fail(str(problem), 2)
     except SpectrumError as problem:
-        error(str(problem))
-        return 1
+        return _fail(str(problem), 1)
     except TyperException as problem:
         if not problem.format_message():  # nothing was asked, and the help has been shown
             return 0
-        context = getattr(problem, "ctx", None)
-        command = context.command_path if context else "spectrum"
-        error(f"{problem.format_message().rstrip('.')}; `{command} --help` lists all options")
-        return 2
+        return _fail(_usage(problem), 2)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # the reader of our output has gone
@@ -105,15 +100,13 @@ def run() -> int:
         return 1
     except Exception as problem:
         if told := out_of_memory(problem) or _of_a_file(problem):
-            error(told)
-            return 1
+            return _fail(told, 1)
         if os.environ.get("SPECTRUM_DEBUG"):
             raise
-        error(f"{reason(problem)}; SPECTRUM_DEBUG=1 shows where it happened")
-        return 1
+        return _fail(f"{reason(problem)}; SPECTRUM_DEBUG=1 shows where it happened", 1)
     code = signals.taken() or code  # typer makes 130 of all that stops it
     if code in _STOPPED:
-        error(f"{_STOPPED[code]}; the file under way was not written")
+        return _fail(f"{_STOPPED[code]}; no unfinished file is left", code)
     return int(code or 0)
 
 
@@ -122,3 +115,20 @@ def _of_a_file(problem: Exception) -> str | None:
     if isinstance(problem, OSError) and problem.strerror:
         return f"{problem.filename or 'a file'}: {problem.strerror}"
     return None
+
+
+def _fail(text: str, code: int) -> int:
+    """Say what is wrong: a line for people, and where JSON was asked for an object."""
+    error(text)
+    if "--json" in sys.argv:
+        emit_json({"error": " ".join(with_flags(text).split()), "exit_code": code})
+    return code
+
+
+def _usage(problem: TyperException) -> str:
+    text = problem.format_message().rstrip(".")
+    context = getattr(problem, "ctx", None)
+    command = context.command_path if context else "spectrum"
+    if "unexpected extra argument" in text and command.endswith((" gen", " compare")):
+        text += f'; a prompt of several words goes in quotes: {command} "a red circle"'
+    return f"{text}; `{command} --help` lists all options"

@@ -106,7 +106,10 @@ NumImages = Annotated[
         "--num-images", "-n", min=1, max=bounds.IMAGES, help="How many, with consecutive seeds."
     ),
 ]
-Width = Annotated[int | None, typer.Option(help=f"Pixels, at most {bounds.SIDE:,}.")]
+Width = Annotated[
+    int | None,
+    typer.Option(help=f"Pixels, at most {bounds.SIDE:,}; --size 832x480 sets both sides."),
+]
 Height = Annotated[int | None, typer.Option(help=f"Pixels, at most {bounds.SIDE:,}.")]
 Frames = Annotated[
     int | None, typer.Option(help=f"Length of a video, at most {bounds.FRAMES:,} frames.")
@@ -269,6 +272,9 @@ Preview = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be made, and where, and load nothing.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 

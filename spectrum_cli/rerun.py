@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectrum_cli import machine, options
-from spectrum_cli.gen import document, end, files_for, make_all, seeds_from, summary
+from spectrum_cli.gen import end, files_for, make_all, seeds_from
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.made import find
 from spectrum_cli.output import emit_json, say
+from spectrum_cli.told import document, summary
 
 if TYPE_CHECKING:
     from spectrum.pipeline.document import Document
