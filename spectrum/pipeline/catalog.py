@@ -19,7 +19,8 @@ from spectrum.pipeline.preset import Preset, read_preset
 
 def preset_folders() -> list[Path]:
     """Where presets are looked for, first to last."""
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    home = os.path.expanduser("~")  # stays as it is where nobody knows one
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path(home) / ".config")
     package = Path(str(files("spectrum")))
     shipped = package / "presets"
     if not shipped.is_dir():  # a checkout, where they lie at the top
@@ -31,9 +32,17 @@ def preset_paths() -> dict[str, Path]:
     """Every preset by name; of two with the same name, the one that is found first."""
     found: dict[str, Path] = {}
     for folder in preset_folders():
-        for path in sorted(folder.glob("*.yaml")):
+        for path in presets_in(folder):
             found.setdefault(path.stem, path)
     return dict(sorted(found.items()))
+
+
+def presets_in(folder: Path) -> list[Path]:
+    """None where there is no such folder, or it is not ours to read."""
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(".yaml"))
+    except OSError:
+        return []
 
 
 def read_presets() -> tuple[list[Preset], list[str]]:
