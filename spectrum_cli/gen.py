@@ -6,7 +6,7 @@ import random
 import sys
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spectrum.pipeline.request import Request
     from spectrum.report import Report, Step
     from spectrum_cli.paths import Target
+    from spectrum_cli.progress import Progress
 
 
 def gen(
@@ -58,6 +59,7 @@ def gen(
     vae_tiling: machine.VaeTiling = None,
     compile: machine.Compile = False,
     attention: machine.Attention = None,
+    progress: options.ProgressAs = "auto",
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -66,6 +68,8 @@ def gen(
     from spectrum import methods
     from spectrum.pipeline.request import resolve
 
+    progress = options.one_of("--progress", progress, Literal["auto", "json"])
+    quiet = quiet or progress == "json"  # whose lines are for a program
     request = resolve(
         find_model(model, quiet), _read_prompt(prompt, quiet),
         negative_prompt=negative_prompt, width=width, height=height, frames=frames, fps=fps,
@@ -82,7 +86,7 @@ def gen(
     if dry_run:
         say_plan(request, seeds, files, as_json)
         return
-    made, files = make_all(loaded, seeds, files, as_json, preview)
+    made, files = make_all(loaded, seeds, files, as_json, preview, progress)
     total = time.perf_counter() - began
     if as_json:
         emit_json(document(loaded, seeds, files, made, total))
@@ -134,25 +138,28 @@ def files_for(
 
 
 def make_all(
-    loaded: Loaded, seeds: list[int], files: list[Target], as_json: bool, preview: int | None
-) -> tuple[list[Generation], list[Target]]:
+    loaded: Loaded, seeds: list[int], files: list[Target], as_json: bool, preview: int | None,
+    progress: str = "auto",
+) -> tuple[list[Generation], list[Target]]:  # fmt: skip
     """One after the other, each path on standard output as soon as it is written; and where they
     are.
 
     preview: after how many steps there is a new one; None: there is none.
     """
-    if preview is not None:
-        from spectrum.pipeline.preview import place_beside
+    from spectrum_cli.progress import JsonProgress, Progress
 
-        for file in files:
-            place_beside(file.path)  # raises, before anything is loaded
+    display = JsonProgress if progress == "json" else Progress
+    if preview is not None:
+        _check_previews(files)
     if not loaded.quiet:
         _hint(loaded.request)
     made: list[Generation] = []
     written: list[Target] = []
     for seed, file in zip(seeds, files, strict=True):
         each = sum(one.seconds for one in made) / len(made) if made else None
-        one, file = _make(loaded, seed, file, preview, (len(made) + 1, len(seeds), each))
+        title = f"{loaded.request.preset.name}  {loaded.request.prompt}  seed {seed}"
+        shown = display(title, loaded.quiet, len(made) + 1, len(seeds), each)
+        one, file = _make(loaded, seed, file, preview, shown)
         made.append(one)
         written.append(file)
         if not (as_json or file.is_stdout) and (loaded.quiet or not on_one_terminal()):
@@ -168,19 +175,25 @@ def end(files: list[Target]) -> None:
         raise typer.Exit(1)
 
 
-def _make(
-    loaded: Loaded, seed: int, file: Target, every: int | None, place: tuple[int, int, float | None]
-) -> tuple[Generation, Target]:
-    """One image or video, from noise to disk, under one progress display.
+def _check_previews(files: list[Target]) -> None:
+    """Raise UsageError where there can be none."""
+    from spectrum.errors import UsageError
+    from spectrum.pipeline.preview import place_beside
 
-    place: its number, of how many, and the seconds that those before it took each.
-    """
-    from spectrum_cli.progress import Progress
+    for file in files:
+        if file.is_stdout:
+            raise UsageError("--preview is a picture beside a file; leave it with --output -")
+        place_beside(file.path)
+
+
+def _make(
+    loaded: Loaded, seed: int, file: Target, every: int | None, progress: Progress
+) -> tuple[Generation, Target]:
+    """One image or video, from noise to disk, under one progress display."""
     from spectrum_cli.saving import save
 
     request = loaded.request
-    title = f"{request.preset.name}  {request.prompt}  seed {seed}"
-    with Progress(title, loaded.quiet, *place) as progress:
+    with progress:
         if not loaded.is_loaded:
             progress.stage("load")
         pipe = loaded.pipe

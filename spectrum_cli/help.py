@@ -14,7 +14,7 @@ PANELS = {
     "How fast": "speedup speedups steps quality method target blend scheduler alpha window warmup"
     " minutes",
     "How it fits": "weights device dtype offload quantize vae_tiling compile attention",
-    "Output": "output force name dry_run preview shard retry_failed quiet as_json help",
+    "Output": "output force name dry_run preview progress shard retry_failed quiet as_json help",
 }
 # Options that take their value from SPECTRUM_MODEL and so on where they are not given.
 ENVIRONMENT = ("model", "device", "dtype", "offload", "quantize", "attention", "method", "quiet")

@@ -275,6 +275,13 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is there alre
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be made, and where, and load nothing.")
 ]
+ProgressAs = Annotated[
+    str,
+    typer.Option(
+        "--progress",
+        help="auto, or json: an object a line on standard error for each stage and step.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 

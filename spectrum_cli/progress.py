@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from spectrum.report import Report, Step
 
+EVERY = 30.0  # seconds between lines where there is no terminal
 STAGES = ("load", "encode", "denoise", "decode", "write")
 COMPUTED, FORECAST = "bold cyan", "yellow"
 ROWS = 4  # of marks, at most
@@ -80,6 +83,7 @@ class Progress:
     _stage: str | None = None
     _began: float = 0.0
     _began_at: float | None = None
+    _said: float = 0.0
     _denoising: Denoising | None = None
     _live: Live | None = None
 
@@ -114,10 +118,15 @@ class Progress:
         if step is None:
             self.stage("denoise")
             self._denoising = Denoising(report, self._began)
+            self._said = self._began
             if not self.quiet and not self._drawn:
                 planned = f"{len(report.planned_steps)} of them computed"
                 planned = "computed where needed" if report.adaptive else planned
                 say(f"denoise: {report.num_steps} steps, {planned}")
+        elif self._denoising and not self.quiet and not self._drawn:
+            if time.perf_counter() - self._said > EVERY and not report.finished:
+                self._said = time.perf_counter()
+                say(_figures(self._denoising, False, self._left_for_all()).plain)
         if report.finished:
             self.stage("decode")
 
@@ -166,6 +175,26 @@ class Progress:
                 line.append(name, style="dim")
             line.append("  ")
         return line
+
+
+class JsonProgress(Progress):
+    """An object a line on standard error for each stage that begins and each step that ends."""
+
+    def stage(self, name: str) -> None:
+        super().stage(name)
+        self._tell(stage=name)
+
+    def on_step(self, report: Report, step: Step | None) -> None:
+        super().on_step(report, step)
+        if step is not None:
+            self._tell(
+                stage="denoise", step=step.index, steps=report.num_steps, computed=step.computed,
+                seconds=step.seconds, left=self._denoising and self._denoising.remaining,
+            )  # fmt: skip
+
+    def _tell(self, **what: object) -> None:
+        sys.stderr.write(json.dumps({"image": self.number, "images": self.count, **what}) + "\n")
+        sys.stderr.flush()
 
 
 def _rows_of_marks(report: Report, mark: Marks, width: int) -> Iterator[Text]:

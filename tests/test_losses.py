@@ -208,9 +208,10 @@ def test_standard_output(flux_args, wan_args, tmp_path):
     assert picture._out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert film._out.read_bytes()[4:8] == b"ftyp"
     assert files(tmp_path / "out") == []
+    beside = Command(tmp_path / "out", "gen", *flux_args, "-o", "-", "--preview", 1, "x")
     several = Command(tmp_path / "out", "gen", *flux_args, "-o", "-", "-n", 2, "x")
     both = Command(tmp_path / "out", "gen", *flux_args, "-o", "-", "--json", "x")
-    assert (several.wait(), both.wait()) == (2, 2)
+    assert (several.wait(), both.wait(), beside.wait()) == (2, 2, 2)
 
 
 def test_endings_that_are_not_written(spectrum, flux_args, wan_args):

@@ -1,11 +1,12 @@
 import io
+import json
 
 import pytest
 from rich.console import Console
 
 from spectrum.report import Report, Step
 from spectrum_cli import progress as module
-from spectrum_cli.progress import Progress
+from spectrum_cli.progress import JsonProgress, Progress
 
 
 def render(progress, width, encoding="utf-8"):
@@ -109,3 +110,31 @@ def test_models_fit_a_terminal_and_no_word_is_broken(width):
     assert max(map(len, lines)) <= width
     assert [line.split()[0] for line in lines[1:]] == [row["name"] for row in rows]
     assert len(table(rows, None)[0].split()) == 7
+
+
+def test_a_long_run_says_where_it_is_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(module, "EVERY", 0.0)
+    report = Report(4, [0, 2])
+    progress = Progress("x")
+    progress.on_step(report, None)
+    for index in range(3):
+        report.steps.append(Step(index, index != 1, 0.5))
+        progress.on_step(report, report.steps[-1])
+    err = capsys.readouterr().err
+    assert "denoise: 4 steps, 2 of them computed\n1/4  1 computed  0 forecast" in err
+    assert "3/4  2 computed  1 forecast" in err
+
+
+def test_progress_for_programs(capsys):
+    report = Report(2, [0])
+    progress = JsonProgress("x", True, 2, 3)
+    progress.stage("load")
+    progress.on_step(report, None)
+    report.steps.append(Step(0, True, 0.5))
+    progress.on_step(report, report.steps[-1])
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["stage"] for line in lines] == ["load", "denoise", "denoise"]
+    assert lines[-1] == {
+        "image": 2, "images": 3, "stage": "denoise", "step": 0, "steps": 2, "computed": True,
+        "seconds": 0.5, "left": 0.0,
+    }  # fmt: skip
