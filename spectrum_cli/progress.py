@@ -123,12 +123,16 @@ class Progress:
                 planned = f"{len(report.planned_steps)} of them computed"
                 planned = "computed where needed" if report.adaptive else planned
                 say(f"denoise: {report.num_steps} steps, {planned}")
-        elif self._denoising and not self.quiet and not self._drawn:
-            if time.perf_counter() - self._said > EVERY and not report.finished:
-                self._said = time.perf_counter()
-                say(_figures(self._denoising, False, self._left_for_all()).plain)
+        elif not (self.quiet or self._drawn or report.finished):
+            self._say_where()
         if report.finished:
             self.stage("decode")
+
+    def _say_where(self) -> None:
+        """Now and then, for a log of a long run."""
+        if self._denoising and time.perf_counter() - self._said > EVERY:
+            self._said = time.perf_counter()
+            say(_figures(self._denoising, False, self._left_for_all()).plain)
 
     def _end_stage(self) -> None:
         stage, self._stage = self._stage, None
