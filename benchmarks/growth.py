@@ -74,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lines.append(row([name, *(f"{each:.2f}" for each in cost)]))
     base = ", ".join(f"{count:,} {what}" for what, count in BASE.items())
     title = "A forecast step, by what grows"
-    write_chart(options.out, Chart(title, f"times the base of {base}", "milliseconds", series))
+    write_chart(
+        options.out, Chart(title, f"times the base of {base}", "milliseconds", series), replace=True
+    )
     print(conditions(device, "bfloat16"), f"base: {base}", "", *lines, sep="\n")
 
 

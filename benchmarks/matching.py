@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spectrum.pipeline.loading import set_scheduler
+from spectrum.pipeline.sampler import set_scheduler
 
 
 def solver(scheduler: Any, name: str) -> Any:

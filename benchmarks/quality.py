@@ -96,7 +96,7 @@ def write(sheet: Sheet, folder: Path) -> None:
     text = "\n".join(lines) + "\n"
     (folder / f"{sheet.stem}.md").write_text(text, encoding="utf-8")
     if can_draw():
-        write_chart(folder / f"{sheet.stem}.png", chart(sheet))
+        write_chart(folder / f"{sheet.stem}.png", chart(sheet), replace=True)
     print("\n" + text, flush=True)
 
 

@@ -96,7 +96,8 @@ def batch(
         seed,
     )
     share = parse_shard(shard) if shard else (1, 1)
-    task = _Task(checker, output, partial(_load, device, quiet), retry_failed, quiet, as_json)
+    load = partial(_load, device, quiet)
+    task = _Task(checker, output, device, load, retry_failed, quiet, as_json)
     source = _read(file)
     if isinstance(source, _Stream):
         if shard:
@@ -187,6 +188,7 @@ class _Task:
 
     checker: Checker
     folder: Path
+    device: str
     load: Callable[[Job], Model]
     retry_failed: bool
     quiet: bool
@@ -194,7 +196,7 @@ class _Task:
 
     def whole(self, raws: list[Raw | Problem], share: tuple[int, int], file: str) -> None:
         """Check all, then make what is not made."""
-        from spectrum.batch.jobs import JobErrors, check_jobs, in_shard
+        from spectrum.batch.jobs import JobErrors, check_calls, check_jobs, in_shard
         from spectrum.batch.watch import Ended
 
         if not raws:
@@ -202,11 +204,12 @@ class _Task:
         self.checker.names.digits = max(4, len(str(len(raws) * len(self.checker.sweep))))
         try:
             jobs = list(in_shard(check_jobs(raws, self.checker), share))
+            check_calls(jobs, self.device)
             store = self._store()
             records = [store.ended(job.id) for job in jobs]
             left = [job for job, record in zip(jobs, records, strict=True) if record is None]
             display = self._display(len(jobs))
-            worker = self._worker(store, left, display) if left else None
+            worker = self._worker(store, display) if left else None
         except JobErrors as problems:
             for problem in problems.problems:
                 error(f"{file}, {problem}")
@@ -219,7 +222,7 @@ class _Task:
     def stream(self, raws: Iterable[Raw | Problem]) -> None:
         """Make each job when it comes."""
         display = self._display(None)
-        worker = self._worker(self._store(), [], display)
+        worker = self._worker(self._store(), display)
         asked = self._asked(raws, display)
         self._tell(display, (ended for job in asked for ended in worker.run([job])))
 
@@ -247,12 +250,11 @@ class _Task:
 
         return Display(self.folder, total, self.quiet, self.as_json)
 
-    def _worker(self, store: Store, jobs: list[Job], display: Display) -> Worker:
-        """With all that is heavy imported, and these jobs' calls checked."""
+    def _worker(self, store: Store, display: Display) -> Worker:
+        """With all that is heavy imported."""
         silence(self.quiet)
-        from spectrum.batch.run import Worker, check_calls
+        from spectrum.batch.run import Worker
 
-        check_calls(jobs)
         return Worker(store, self.load, display)
 
     def _tell(self, display: Display, jobs: Iterator[Ended]) -> None:

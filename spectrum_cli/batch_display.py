@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectrum.batch.watch import Ended, Watch
 from spectrum_cli.flags import with_flags
-from spectrum_cli.output import console, emit, emit_json, error, human_seconds, say
+from spectrum_cli.output import console, emit_as_it_is, emit_json, error, human_seconds, say
 from spectrum_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Display(Watch):
         if failed:
             error(f"line {ended.job.line}: {record.error}")
         elif not self._as_json:
-            emit(str(self._folder / str(record.file)))
+            emit_as_it_is(str(self._folder / str(record.file)))
         if self._as_json:
             emit_json(self._document(ended))
         if ended.now and not failed and not self._quiet:
@@ -126,7 +126,7 @@ class Display(Watch):
         record = ended.record
         took = [human_seconds(record.seconds or 0.0)]
         if record.measured_speedup and record.measured_speedup > 1:
-            took.append(f"{record.measured_speedup:.2f}× measured")
+            took.append(f"about {record.measured_speedup:.2f}× faster")
         say(f"{record.file}: {', '.join(took)}; {self.state()}")
         for note in record.notes or ():
             say(f"  note: {with_flags(note)}")

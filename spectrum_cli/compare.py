@@ -14,16 +14,20 @@ import typer
 from spectrum_cli import machine, options
 from spectrum_cli.flags import with_flags
 from spectrum_cli.loaded import Loaded, find_model
-from spectrum_cli.output import console, emit, emit_json, human_bytes, human_seconds, say
+from spectrum_cli.output import console, emit, emit_json, error, human_bytes, human_seconds, say
 
 if TYPE_CHECKING:
     import rich.progress
 
-    from spectrum.compare.comparison import Case, Comparison
+    from spectrum.compare.comparison import Comparison
     from spectrum.compare.figures import Outcome
+    from spectrum.compare.rivals import Case
     from spectrum.pipeline.preset import Preset
     from spectrum.pipeline.request import Request
     from spectrum.report import Report, Step
+
+
+BUSY = 1.5  # the slowest plain steps over the fastest, above which the clock is not trusted
 
 
 def compare(
@@ -56,8 +60,9 @@ def compare(
 ) -> None:
     """Set methods against the plain run: pictures, a table, a page to send to a colleague."""
     began = time.perf_counter()
+    from spectrum.compare.rivals import Case, find_rivals
+    from spectrum.pipeline.beforehand import check
     from spectrum.pipeline.request import resolve
-    from spectrum_cli.noise import silence
 
     texts = _prompts(prompt, prompts, seeds)
     preset = find_model(model, quiet)
@@ -70,21 +75,25 @@ def compare(
         preset, weights, dtype, offload, quantize, vae_tiling, compile, attention
     )
     folder = _folder(output, preset.name, prompts.stem if prompts else texts[0], force)
-    silence(quiet)
-    from spectrum.compare.comparison import Case, Comparison
-    from spectrum.compare.rivals import find_rivals
-
     plain = ask(speedup=1.0)
-    rivals = find_rivals(method or [], ask, speedup)
     loaded = Loaded(plain, device, layout, quiet)
+    rivals = find_rivals(method or [], ask, speedup)
+    for rival in rivals:
+        if rival.request is not None:
+            check(rival.request, device, layout)
     pipe = loaded.pipe
+    from spectrum.compare.comparison import Comparison
+
     if not quiet:
         say(f"load: {human_seconds(loaded.seconds)}")
     cases = [Case(text, (seed + k) % options.SEEDS) for k, text in enumerate(texts)]
     comparison = Comparison(pipe, plain, rivals, cases, speedup, loaded.device, layout)
     with _Display(comparison, quiet):
-        document = comparison.write(folder)
-    _tell(document, folder, as_json, quiet, began)
+        written, document = comparison.write(folder, force)
+    _tell(document, written, as_json, quiet, began)
+    if written.resolve() != folder.resolve():
+        error(f"{folder} was taken by something else meanwhile: this one is {written}")
+        raise typer.Exit(1 if output else 0)
 
 
 def _tell(document: dict[str, Any], folder: Path, as_json: bool, quiet: bool, began: float) -> None:
@@ -93,6 +102,13 @@ def _tell(document: dict[str, Any], folder: Path, as_json: bool, quiet: bool, be
     else:
         emit("\n".join(table(document)))
     if not quiet:
+        pace = document["plain_step_seconds"]
+        if pace["most"] > BUSY * pace["least"]:
+            say(
+                f"warning: plain steps took from {human_seconds(pace['least'])} to"
+                f" {human_seconds(pace['most'])} while this ran: the machine was busy with other"
+                " things, so speedups are rough"
+            )
         size = human_bytes((folder / "index.html").stat().st_size)
         say(f"wrote {folder}; open {folder / 'index.html'} ({size})", style="bold")
         say(f"{human_seconds(time.perf_counter() - began)} in all")
@@ -157,23 +173,16 @@ def _prompts(prompt: str | None, file: Path | None, seeds: int) -> list[str]:
 
 def _folder(output: Path | None, model: str, name: str, force: bool) -> Path:
     """Where to write. Raises for a folder that can't be created, or must not be replaced."""
-    from spectrum.errors import SpectrumError, UsageError
-    from spectrum_cli.paths import slug
+    from spectrum.errors import SpectrumError
+    from spectrum_cli.paths import check_free, slug
 
     folder = output or Path(f"compare-{model}-{slug(name)}")
     parent = folder.absolute().parent
-    if not parent.is_dir():
+    if not os.path.isdir(parent):
         raise SpectrumError(f"{parent}: no such folder; create it with `mkdir -p '{parent}'`")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise SpectrumError(f"{parent}: can't be written to; choose another place with --output")
-    if not folder.exists():
-        return folder
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is a file; choose another name with --output")
-    if not force:
-        raise UsageError(f"{folder} exists already; --force replaces it, or give another --output")
-    if any(folder.iterdir()) and not (folder / "result.json").is_file():
-        raise UsageError(f"{folder} holds other things than a comparison, so it is not replaced")
+    check_free(folder, True, force)
     return folder
 
 

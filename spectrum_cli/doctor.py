@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
@@ -122,7 +122,7 @@ def _how(model: dict[str, Any]) -> str:
 
 
 def _short(path: str) -> str:
-    home = str(Path.home())
+    home = os.path.expanduser("~")
     return f"~{path[len(home) :]}" if path.startswith(f"{home}/") else path
 
 

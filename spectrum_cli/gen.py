@@ -6,14 +6,15 @@ import random
 import sys
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from spectrum_cli import machine, options
 from spectrum_cli.flags import with_flags
 from spectrum_cli.loaded import Loaded, find_model
-from spectrum_cli.output import emit, emit_json, human_seconds, say
+from spectrum_cli.output import emit_as_it_is, emit_json, on_one_terminal, say
+from spectrum_cli.told import document, say_plan, say_written, summary
 
 if TYPE_CHECKING:
     from spectrum.pipeline.generate import Generation
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from spectrum.pipeline.request import Request
     from spectrum.report import Report, Step
     from spectrum_cli.paths import Target
+    from spectrum_cli.progress import Progress
 
 
 def gen(
@@ -37,6 +39,7 @@ def gen(
     negative_prompt: options.NegativePrompt = None,
     output: options.OutputFile = None,
     force: options.Force = False,
+    dry_run: options.DryRun = False,
     preview: options.Preview = None,
     num_images: options.NumImages = 1,
     image: options.Image = None,
@@ -56,6 +59,7 @@ def gen(
     vae_tiling: machine.VaeTiling = None,
     compile: machine.Compile = False,
     attention: machine.Attention = None,
+    progress: options.ProgressAs = "auto",
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -64,8 +68,10 @@ def gen(
     from spectrum import methods
     from spectrum.pipeline.request import resolve
 
+    progress = options.one_of("--progress", progress, Literal["auto", "json"])
+    quiet = quiet or progress == "json"  # whose lines are for a program
     request = resolve(
-        find_model(model, quiet), _read_prompt(prompt),
+        find_model(model, quiet), _read_prompt(prompt, quiet),
         negative_prompt=negative_prompt, width=width, height=height, frames=frames, fps=fps,
         steps=steps, guidance=guidance, speedup=speedup, method=method, blend=blend,
         target=options.one_of("--target", target, methods.Target), quality=quality, image=image,
@@ -75,24 +81,48 @@ def gen(
         request.preset, weights, dtype, offload, quantize, vae_tiling, compile, attention
     )
     seeds = seeds_from(seed, num_images)
-    files = files_for(request, seeds, output, force, fps)
+    files = files_for(request, seeds, output, force, fps, as_json=as_json)
     loaded = Loaded(request, device, layout, quiet)
-    made = make_all(loaded, seeds, files, as_json, preview)
+    if dry_run:
+        say_plan(request, seeds, files, as_json)
+        return
+    made, files = make_all(loaded, seeds, files, as_json, preview, progress)
     total = time.perf_counter() - began
     if as_json:
         emit_json(document(loaded, seeds, files, made, total))
     if not quiet:
-        summary(request, seeds, files, made, total)
+        summary(made, total)
+    end(files)
 
 
-def seeds_from(first: int | None, count: int) -> list[int]:
-    first = random.randrange(options.SEEDS) if first is None else first
-    return [(first + k) % options.SEEDS for k in range(count)]
+def seeds_from(asked: str | None, count: int) -> list[int]:
+    """Those that are asked for, as 7, 1-4 or 1-4,9; of one, as many as `count` from there on.
+
+    Raises UsageError for what is no such list, and for several seeds with a count."""
+    from spectrum.batch.values import each_of
+    from spectrum.errors import UsageError
+    from spectrum.pipeline import bounds
+
+    if asked is None:
+        asked = str(random.randrange(options.SEEDS))
+    try:
+        seeds = [int(seed) for seed in each_of("seed", asked)]
+    except ValueError:
+        seeds = [-1]
+    if not all(0 <= seed < options.SEEDS for seed in seeds):
+        raise UsageError(f"--seed is as 7, 1-4 or 1-4,9, each below {options.SEEDS}, not {asked!r}")
+    if len(seeds) == 1:
+        return [(seeds[0] + k) % options.SEEDS for k in range(count)]
+    if count > 1:
+        raise UsageError("--seed names several already; leave --num-images")
+    if len(seeds) > bounds.IMAGES:
+        raise UsageError(f"--seed names {len(seeds)} seeds; {bounds.IMAGES} is the most")
+    return list(dict.fromkeys(seeds))
 
 
 def files_for(
     request: Request, seeds: list[int], output: str | None, force: bool, fps: int | None,
-    usual: str | None = None,
+    usual: str | None = None, as_json: bool = False,
 ) -> list[Target]:  # fmt: skip
     """Where each seed's goes, as `targets` has it. Raises UsageError and SpectrumError for what
     can't be written."""
@@ -100,40 +130,70 @@ def files_for(
     from spectrum_cli.paths import targets
 
     files = targets(request, seeds, output, force, usual)
-    if fps is not None and files[0].path.suffix.lower() != ".mp4":
+    if as_json and files[0].is_stdout:
+        raise UsageError("--json and --output - both take standard output; leave one")
+    if fps is not None and (files[0].is_folder or request.frames == 1):
         raise UsageError("--fps means nothing to PNG; leave it, or write an .mp4")
     return files
 
 
 def make_all(
-    loaded: Loaded, seeds: list[int], files: list[Target], as_json: bool, preview: int | None
-) -> list[Generation]:
-    """One after the other, each path on standard output as soon as it is written.
+    loaded: Loaded, seeds: list[int], files: list[Target], as_json: bool, preview: int | None,
+    progress: str = "auto",
+) -> tuple[list[Generation], list[Target]]:  # fmt: skip
+    """One after the other, each path on standard output as soon as it is written; and where they
+    are.
 
     preview: after how many steps there is a new one; None: there is none.
     """
-    if preview is not None:
-        from spectrum.pipeline.preview import place_beside
+    from spectrum_cli.progress import JsonProgress, Progress
 
-        for file in files:
-            place_beside(file.path)  # raises, before anything is loaded
+    display = JsonProgress if progress == "json" else Progress
+    if preview is not None:
+        _check_previews(files)
     if not loaded.quiet:
         _hint(loaded.request)
-    made = []
+    made: list[Generation] = []
+    written: list[Target] = []
     for seed, file in zip(seeds, files, strict=True):
-        made.append(_make(loaded, seed, file, preview))
-        if not as_json:
-            emit(str(file.path))
-    return made
+        each = sum(one.seconds for one in made) / len(made) if made else None
+        title = f"{loaded.request.preset.name}  {loaded.request.prompt}  seed {seed}"
+        shown = display(title, loaded.quiet, len(made) + 1, len(seeds), each)
+        one, file = _make(loaded, seed, file, preview, shown)
+        made.append(one)
+        written.append(file)
+        if not (as_json or file.is_stdout) and (loaded.quiet or not on_one_terminal()):
+            emit_as_it_is(str(file.path))
+        if not loaded.quiet:
+            say_written(loaded.request, seed, file, one)
+    return made, written
 
 
-def _make(loaded: Loaded, seed: int, file: Target, every: int | None) -> Generation:
+def end(files: list[Target]) -> None:
+    """Exit with 1 where a file is not where it was asked for."""
+    if any(file.was_taken for file in files):
+        raise typer.Exit(1)
+
+
+def _check_previews(files: list[Target]) -> None:
+    """Raise UsageError where there can be none."""
+    from spectrum.errors import UsageError
+    from spectrum.pipeline.preview import place_beside
+
+    for file in files:
+        if file.is_stdout:
+            raise UsageError("--preview is a picture beside a file; leave it with --output -")
+        place_beside(file.path)
+
+
+def _make(
+    loaded: Loaded, seed: int, file: Target, every: int | None, progress: Progress
+) -> tuple[Generation, Target]:
     """One image or video, from noise to disk, under one progress display."""
-    from spectrum_cli.progress import Progress
+    from spectrum_cli.saving import save
 
     request = loaded.request
-    title = f"{request.preset.name}  {request.prompt}  seed {seed}"
-    with Progress(title, loaded.quiet) as progress:
+    with progress:
         if not loaded.is_loaded:
             progress.stage("load")
         pipe = loaded.pipe
@@ -151,8 +211,8 @@ def _make(loaded: Loaded, seed: int, file: Target, every: int | None) -> Generat
             made = generate(pipe, request, seed, on_step, preview.observe if preview else None)
             progress.stage("write")
             told = metadata(request, seed, made, loaded.device, loaded.options)
-            _write(file, made, request, told)
-    return made
+            file = save(file, made, request, told)
+    return made, file
 
 
 def _preview(loaded: Loaded, file: Target, every: int) -> Preview:
@@ -166,20 +226,14 @@ def _preview(loaded: Loaded, file: Target, every: int) -> Preview:
     return Preview(loaded.pipe, file.path, every, size, tell)
 
 
-def _write(file: Target, made: Generation, request: Request, document: dict[str, Any]) -> None:
-    from spectrum.pipeline.media import write_frames, write_mp4, write_png
-
-    if file.is_folder:
-        write_frames(file.path, made.frames, document)
-    elif file.path.suffix.lower() == ".mp4":
-        assert request.fps is not None  # only a video's path ends so
-        write_mp4(file.path, made.frames, request.fps, document, made.audio, made.sample_rate)
-    else:
-        write_png(file.path, made.frames[0], document)
-
-
-def _read_prompt(prompt: str) -> str:
-    return " ".join(sys.stdin.read().split()) if prompt == "-" else prompt
+def _read_prompt(prompt: str, quiet: bool) -> str:
+    """From standard input where it is -: one, however many lines it has."""
+    if prompt != "-":
+        return prompt
+    lines = [line for line in sys.stdin.read().splitlines() if line.strip()]
+    if len(lines) > 1 and not quiet:
+        say(f"{len(lines)} lines are one prompt here; `spectrum batch -` makes one of each")
+    return " ".join(" ".join(lines).split())
 
 
 def _hint(request: Request) -> None:
@@ -190,76 +244,3 @@ def _hint(request: Request) -> None:
         say(f'hint: {name} does not know {", ".join(words)}; it understands, say, "{example}"')
     if request.preset.distilled:
         say(f"{request.preset.name} is made for few steps: nothing to skip, every step is computed")
-
-
-def document(
-    loaded: Loaded, seeds: list[int], files: list[Target], made: list[Generation], total: float
-) -> dict[str, Any]:
-    """The object that --json prints. Seconds are sums over all images."""
-    from spectrum import __version__
-    from spectrum.pipeline.generate import peak_memory_bytes
-
-    request, report = loaded.request, made[0].report
-    measured = [m.report.measured_speedup or 1.0 for m in made]
-    return {
-        "outputs": [str(file.path) for file in files],
-        "model": request.preset.name,
-        "prompt": request.prompt,
-        "seeds": seeds,
-        "steps": request.steps,
-        "computed_steps": report.computed_steps,
-        "forecast_steps": report.forecast_steps,
-        "forecast_errors": {str(s.index): s.error for s in report.steps if s.error is not None},
-        "notes": [note for m in made for note in m.report.notes],
-        "speedup": {
-            "requested": None if report.adaptive else request.speedup,
-            "planned": report.planned_speedup,
-            "denoise_measured": sum(measured) / len(measured),
-        },
-        "seconds": {
-            "load": loaded.seconds,
-            "encode": sum(m.encode_seconds for m in made),
-            "denoise": sum(m.denoise_seconds for m in made),
-            "decode": sum(m.decode_seconds for m in made),
-            "total": total,
-        },
-        "peak_memory_bytes": peak_memory_bytes(loaded.device),
-        "version": __version__,
-    }
-
-
-def summary(
-    request: Request, seeds: list[int], files: list[Target], made: list[Generation], total: float
-) -> None:
-    """What was written, and how it went, on standard error."""
-    for seed, file, one in zip(seeds, files, made, strict=True):
-        frames, height, width = one.frames.shape[:3]
-        size = f"{width}×{height}"
-        if request.fps:
-            size += f", {frames} frames at {request.fps} fps"
-        if file.path != file.asked:
-            say(f"{file.asked.name} exists already and was kept; --force overwrites it")
-        if one.audio is not None and file.path.suffix.lower() != ".mp4":
-            say(f"the sound is not in {file.path}: pictures hold none; write an .mp4 for it")
-        report = one.report
-        say(f"wrote {file.path}  ({size}, seed {seed})", style="bold")
-        for note in report.notes:
-            say(f"note: {with_flags(note)}")
-        say(
-            f"{len(report.computed_steps)} of {report.num_steps} steps computed,"
-            f" {len(report.forecast_steps)} forecast;"
-            f" denoised in {human_seconds(one.denoise_seconds)}"
-        )
-        if report.forecast_steps:
-            say(
-                f"speedup of denoising: {report.planned_speedup:.2f}× planned,"
-                f" {report.measured_speedup or 1:.2f}× measured{_errors(one)}"
-            )
-    say(f"{human_seconds(total)} in all")
-
-
-def _errors(made: Generation) -> str:
-    errors = [step.error for step in made.report.steps if step.error is not None]
-    if not errors:
-        return ""
-    return f"; forecasts off by {100 * sum(errors) / len(errors):.1f} % where checked"

@@ -9,13 +9,15 @@ from spectrum_cli import machine, options
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.noise import silence
 from spectrum_cli.output import emit, emit_json, human_bytes
+from spectrum_cli.progress import Progress
 
 if TYPE_CHECKING:
     from spectrum.pipeline.inspection import Inspection
 
 
 def inspect(
-    model: options.ModelArgument,
+    model: options.ModelArgument = None,
+    model_named: options.ModelToo = None,
     image: options.Image = None,
     width: options.Width = None,
     height: options.Height = None,
@@ -34,18 +36,22 @@ def inspect(
     """Load a model, compute one step, and print its denoisers, blocks, heads and memory."""
     from spectrum.pipeline.request import resolve
 
-    preset = find_model(model, quiet)
+    preset = find_model(options.the_model(model, model_named, None), quiet)
     layout = machine.options(
         preset, weights, dtype, offload, quantize, vae_tiling, compile, attention
     )
     request = resolve(
         preset, preset.example, width=width, height=height, frames=frames, image=image, speedup=1
     )
-    pipe = Loaded(request, device, layout, quiet).pipe
-    silence(quiet=True)  # nobody asks what the model makes of its example
-    from spectrum.pipeline.inspection import inspect_pipeline
+    loaded = Loaded(request, device, layout, quiet)
+    with Progress(f"inspect {preset.name}", quiet) as progress:
+        progress.stage("load")
+        pipe = loaded.pipe
+        silence(quiet=True)  # nobody asks what the model makes of its example
+        from spectrum.pipeline.inspection import inspect_pipeline
 
-    found = inspect_pipeline(pipe, request)
+        progress.stage("denoise")
+        found = inspect_pipeline(pipe, request)
     if as_json:
         emit_json(asdict(found))
     else:

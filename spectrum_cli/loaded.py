@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectrum_cli.flags import with_flags
-from spectrum_cli.noise import silence
+from spectrum_cli.noise import hush, silence
 from spectrum_cli.output import human_bytes, say
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 def find_model(name: str, quiet: bool = False) -> Preset:
     """The preset of that name; for a folder or a hub id, one that its pipeline's class gives."""
-    from spectrum.pipeline.catalog import find_preset, preset_paths, shadows
+    from spectrum.pipeline.catalog import find_preset, is_hub_id, preset_paths, shadows
 
     by_name = name in preset_paths()
-    elsewhere = not by_name and not name.endswith((".yaml", ".yml"))
-    if elsewhere and (Path(name).is_dir() or name.count("/") == 1):
-        silence(quiet)  # diffusers has to be imported
+    hush()  # a name may be one of the hub, which is asked for what it is
+    if not quiet and not by_name and is_hub_id(name) and not os.path.exists(name):
+        say(f"asking the hub what {name} is", style="dim")
     preset = find_preset(name)
     if by_name and shadows(preset) and not quiet:
         say(f"note: {preset.path} is used in the place of the package's own {name}")
@@ -49,6 +49,12 @@ class Loaded:
     quiet: bool = False
     seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for what can be told without torch."""
+        from spectrum.pipeline.beforehand import check
+
+        check(self.request, self.device_name, self.options)
+
     @property
     def is_loaded(self) -> bool:
         return "pipe" in self.__dict__
@@ -56,6 +62,7 @@ class Loaded:
     @cached_property
     def device(self) -> torch.device:
         """Raises UsageError for one that this machine doesn't have."""
+        hush()  # torch looks for drivers
         from spectrum.pipeline.loading import choose_device
 
         return choose_device(self.device_name)
@@ -64,14 +71,11 @@ class Loaded:
     def pipe(self) -> Any:
         """Raises UsageError for what the pipeline can't take, SpectrumError if it can't be had."""
         began = time.perf_counter()
+        request, device = self.request, self.device  # before what takes longer to import
         silence(self.quiet)
-        from spectrum.pipeline.discover import pipeline_class
         from spectrum.pipeline.fit import expect
-        from spectrum.pipeline.generate import call_arguments
         from spectrum.pipeline.loading import load_pipeline
 
-        request, device = self.request, self.device
-        call_arguments(pipeline_class(request.pipeline, request.preset.path), request)
         if not self.quiet:
             _say_memory(expect(request, device, self.options))
         pipe = load_pipeline(request, device, self.options)

@@ -2,52 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from spectrum_cli.options import one_of
+from spectrum_cli.options import completing, one_of
 
 if TYPE_CHECKING:
     from spectrum.pipeline.loading import Options
     from spectrum.pipeline.preset import Preset
 
-MACHINE = "Machine"
+
+def _dtypes() -> Iterable[str]:
+    from spectrum.pipeline import preset
+
+    return [*get_args(preset.Dtype), *preset.SHORT_DTYPES]
+
+
+def _offloads() -> Iterable[str]:
+    from spectrum.pipeline import loading
+
+    return get_args(loading.Offload)
+
+
+def _quantizations() -> Iterable[str]:
+    from spectrum.pipeline import loading
+
+    return get_args(loading.Quantize)
+
+
+def _backends() -> Iterable[str]:
+    from spectrum.pipeline.known import attention_backends
+
+    return attention_backends()
+
 
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Folder to load from instead of the hub.", rich_help_panel=MACHINE),
+    typer.Option(help="Folder to load from instead of the hub."),
 ]
-Device = Annotated[
-    str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.", rich_help_panel=MACHINE)
-]
+Device = Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")]
 Dtype = Annotated[
-    str | None, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=MACHINE)
+    str | None,
+    typer.Option(
+        autocompletion=completing(_dtypes),
+        help="float32, bfloat16 or float16; fp32, bf16 and fp16 are the same.",
+    ),
 ]
 Offload = Annotated[
     str,
     typer.Option(
+        autocompletion=completing(_offloads),
         help="Keep weights in memory, not on the GPU: none, model, group or sequential.",
-        rich_help_panel=MACHINE,
     ),
 ]
 Quantize = Annotated[
     str | None,
-    typer.Option(help="Weights as int8, fp8 or int4 (torchao).", rich_help_panel=MACHINE),
+    typer.Option(
+        autocompletion=completing(_quantizations), help="Weights as int8, fp8 or int4 (torchao)."
+    ),
 ]
 VaeTiling = Annotated[
     bool | None,
     typer.Option(
-        "--vae-tiling/--no-vae-tiling",
-        help="Decode in tiles; the preset's if not given.",
-        rich_help_panel=MACHINE,
+        "--vae-tiling/--no-vae-tiling", help="Decode in tiles; the preset's if not given."
     ),
 ]
-Compile = Annotated[bool, typer.Option(help="Compile the blocks.", rich_help_panel=MACHINE)]
+Compile = Annotated[bool, typer.Option(help="Compile the blocks.")]
 Attention = Annotated[
     str | None,
-    typer.Option(help="A backend of diffusers, such as flash.", rich_help_panel=MACHINE),
+    typer.Option(
+        autocompletion=completing(_backends), help="A backend of diffusers, such as flash."
+    ),
 ]
 
 
@@ -66,7 +94,7 @@ def options(
     from spectrum.pipeline.preset import check_dtype
 
     return loading.Options(
-        dtype=check_dtype(dtype or preset.dtype),
+        dtype=check_dtype(preset.dtype if dtype is None else dtype),
         weights=weights,
         offload=one_of("--offload", offload, loading.Offload),
         quantize=one_of("--quantize", quantize, loading.Quantize),

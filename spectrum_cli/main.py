@@ -11,54 +11,43 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
 from typer.exceptions import TyperException
 
-from spectrum.errors import SpectrumError, UsageError
+from spectrum.errors import SpectrumError, UsageError, out_of_memory
 from spectrum_cli import models, signals
 from spectrum_cli.batch import batch
 from spectrum_cli.compare import compare
 from spectrum_cli.doctor import doctor
-from spectrum_cli.flags import learn
+from spectrum_cli.flags import learn, with_flags
 from spectrum_cli.gen import gen
+from spectrum_cli.help import Command, Group
 from spectrum_cli.inspect import inspect
-from spectrum_cli.options import method_names
-from spectrum_cli.output import emit, error
+from spectrum_cli.output import emit, emit_json, error, reason
 from spectrum_cli.plan import plan
 from spectrum_cli.rerun import rerun
 from spectrum_cli.show import show
 from spectrum_cli.tune import tune
 
-
-class _Command(TyperCommand):
-    """Names the methods in its help; their catalogue is not imported for anything less."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        for option in self.params:
-            if isinstance(option, TyperOption) and option.name == "method" and option.help:
-                option.help = option.help.format(methods=method_names())
-        super().format_help(ctx, formatter)
-
-
 _STOPPED = {129: "hung up", 130: "interrupted", 143: "terminated"}
 
 app = typer.Typer(
+    cls=Group,
     help="Images and videos from diffusion transformers, several times faster: most solver steps"
     " are forecast, not computed.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(cls=_Command)(gen)
-app.command(cls=_Command)(batch)
-app.command(cls=_Command)(compare)
-app.command(cls=_Command)(tune)
-app.command(cls=_Command)(plan)
-app.command(cls=_Command)(inspect)
+app.command(cls=Command)(gen)
+app.command(cls=Command)(batch)
+app.command(cls=Command)(compare)
+app.command(cls=Command)(tune)
+app.command(cls=Command)(plan)
+app.command(cls=Command)(inspect)
 app.add_typer(models.app, name="models")
-app.command()(show)
-app.command()(doctor)
-app.command(cls=_Command)(rerun)
+app.command(cls=Command)(show)
+app.command(cls=Command)(doctor)
+app.command(cls=Command)(rerun)
 
 
 def _version(asked: bool) -> None:
@@ -97,38 +86,49 @@ def run() -> int:
     try:
         code = app(standalone_mode=False, prog_name="spectrum")
     except UsageError as problem:
-        error(str(problem))
-        return 2
+        return _fail(str(problem), 2)
     except SpectrumError as problem:
-        error(str(problem))
-        return 1
+        return _fail(str(problem), 1)
     except TyperException as problem:
         if not problem.format_message():  # nothing was asked, and the help has been shown
             return 0
-        context = getattr(problem, "ctx", None)
-        command = context.command_path if context else "spectrum"
-        error(f"{problem.format_message().rstrip('.')}; `{command} --help` lists all options")
-        return 2
+        return _fail(_usage(problem), 2)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as problem:
+        if told := out_of_memory(problem) or _of_a_file(problem):
+            return _fail(told, 1)
         if os.environ.get("SPECTRUM_DEBUG"):
             raise
-        error(f"{_reason(problem)}; SPECTRUM_DEBUG=1 shows where it happened")
-        return 1
+        return _fail(f"{reason(problem)}; SPECTRUM_DEBUG=1 shows where it happened", 1)
     code = signals.taken() or code  # typer makes 130 of all that stops it
     if code in _STOPPED:
-        error(f"{_STOPPED[code]}; the file under way was not written")
+        return _fail(f"{_STOPPED[code]}; no unfinished file is left", code)
     return int(code or 0)
 
 
-def _reason(problem: Exception) -> str:
-    """A line for what can go wrong anywhere: memory, disk, or a defect of ours."""
-    if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
-        return "out of memory: try a smaller --width and --height, or fewer --frames"
-    if isinstance(problem, OSError):
-        return f"{problem.filename or 'file'}: {problem.strerror or problem}"
-    return f"{type(problem).__name__}: {problem}"
+def _of_a_file(problem: Exception) -> str | None:
+    """A full disk, a name that is too long, a folder that may not be written to."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename or 'a file'}: {problem.strerror}"
+    return None
+
+
+def _fail(text: str, code: int) -> int:
+    """Say what is wrong: a line for people, and where JSON was asked for an object."""
+    error(text)
+    if "--json" in sys.argv:
+        emit_json({"error": " ".join(with_flags(text).split()), "exit_code": code})
+    return code
+
+
+def _usage(problem: TyperException) -> str:
+    text = problem.format_message().rstrip(".")
+    context = getattr(problem, "ctx", None)
+    command = context.command_path if context else "spectrum"
+    if "unexpected extra argument" in text and command.endswith((" gen", " compare")):
+        text += f'; a prompt of several words goes in quotes: {command} "a red circle"'
+    return f"{text}; `{command} --help` lists all options"

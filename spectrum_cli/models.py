@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spectrum_cli.help import Command, Group
 from spectrum_cli.options import Json, complete_model
-from spectrum_cli.output import emit, emit_json, say
+from spectrum_cli.output import emit, emit_as_it_is, emit_json, say
 
 if TYPE_CHECKING:
     from spectrum.pipeline.preset import Preset
 
-app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
+app = typer.Typer(cls=Group, invoke_without_command=True, no_args_is_help=False)
 
 
 @app.callback()
@@ -29,21 +32,33 @@ def models(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         emit_json({"models": rows})
         return
-    table = [["MODEL", "PIPELINE", "SIZE", "STEPS", "SPEEDUP", "METHOD", "WEIGHTS"]]
+    for line in table(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None):
+        emit(line)
+
+
+def table(rows: list[dict[str, Any]], width: int | None) -> list[str]:
+    """In columns; on a terminal that is too narrow for all of them, in those that fit, whole."""
+    lines = [["MODEL", "PIPELINE", "SIZE", "STEPS", "SPEEDUP", "METHOD", "WEIGHTS"]]
     for row in rows:
         here = "here" if row["on_this_machine"] else f"not here: {row['weights']}"
-        table.append(
+        lines.append(
             [row["name"], row["pipeline"], row["size"], str(row["steps"]),
              f"{row['speedup']:g}", row["method"], here]
         )  # fmt: skip
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    for line in table:
-        emit(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        )
+    for kept in (slice(None), (0, 2, 3, 4, 6), (0, 2, 6), (0,)):
+        columns = list(zip(*lines, strict=True))
+        columns = columns[kept] if isinstance(kept, slice) else [columns[k] for k in kept]
+        widths = [max(map(len, column)) for column in columns]
+        if width is None or sum(widths) + 2 * (len(widths) - 1) <= width:
+            break
+        lines = [[*line[:6], line[6].partition(":")[0]] for line in lines]  # without where
+    return [
+        "  ".join(cell.ljust(wide) for cell, wide in zip(cells, widths, strict=True)).rstrip()
+        for cells in zip(*columns, strict=True)
+    ]
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     name: Annotated[str, typer.Argument(autocompletion=complete_model, help="Of a model.")],
 ) -> None:
@@ -52,7 +67,7 @@ def show(
 
     preset = find_preset(name)
     emit(f"# {preset.path}")
-    emit(preset.path.read_text(encoding="utf-8").rstrip())
+    emit_as_it_is(preset.path.read_text(encoding="utf-8").rstrip())
 
 
 def _row(preset: Preset) -> dict[str, Any]:

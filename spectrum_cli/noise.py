@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 
 from spectrum_cli.output import say
+
+
+def hush() -> None:
+    """What can be done without importing them: of the hub and torch all is heard as an error."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # not a line for each of its retries
+    warnings.simplefilter("ignore")
 
 
 def silence(quiet: bool = False) -> None:
@@ -15,9 +24,7 @@ def silence(quiet: bool = False) -> None:
     Progress bars and warnings of theirs are turned off, but for diffusers' own warnings on a
     prompt or a value that it changed: those are passed on, a line each, unless `quiet`.
     """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.simplefilter("ignore")
+    hush()
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -37,4 +44,13 @@ class _PassOn(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         # What fails in loading is an error; that guiders may change is no concern of a user's.
         if not record.name.endswith(("pipeline_utils", "modeling_utils", "guider_utils")):
-            say(f"diffusers: {' '.join(record.getMessage().split())}", style="dim")
+            say(_sentence(" ".join(record.getMessage().split())), style="dim")
+
+
+def _sentence(told: str) -> str:
+    """What diffusers says, and in plain words if it is that a prompt was cut."""
+    cut = re.search(r"part of your input was truncated because .*?(\d+) tokens: (.*)", told)
+    if cut is None:
+        return f"diffusers: {told}"
+    lost = " ".join(re.findall(r"'([^']*)'", cut[2])) or cut[2]
+    return f"note: the model reads {cut[1]} tokens of a prompt; these words were lost: {lost}"

@@ -6,26 +6,65 @@ Parameters are called as the library calls its arguments: its errors name them, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
+from spectrum.pipeline import bounds
+
 MODEL_HELP = "A name that `spectrum models` lists, a preset's YAML file, a folder or a hub id."
-INPUTS, SAMPLING = "Inputs", "Sampling"
 SEEDS = 2**32
 
 
 def complete_model(incomplete: str) -> list[str]:
     from spectrum.pipeline.catalog import preset_paths
+    from spectrum_cli.output import printable
 
-    return [name for name in preset_paths() if name.startswith(incomplete)]
+    names = [name for name in preset_paths() if name.startswith(incomplete)]
+    return [name for name in names if name == printable(name)]
 
 
-def _complete_method(incomplete: str) -> list[str]:
+def completing(values: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """The completion of an option that takes one of these, which are found when they are asked
+    for."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values() if value.startswith(incomplete)]
+
+    return complete
+
+
+def _methods() -> Iterable[str]:
     from spectrum.methods import METHODS
 
-    return [name for name in METHODS if name.startswith(incomplete)]
+    return METHODS
+
+
+def _rivals() -> Iterable[str]:
+    from spectrum.compare.rivals import DEFAULT_RIVALS
+
+    return DEFAULT_RIVALS
+
+
+def _targets() -> Iterable[str]:
+    from spectrum.methods import Target
+
+    return get_args(Target)
+
+
+def _qualities() -> Iterable[str]:
+    from spectrum.pipeline.request import QUALITIES
+
+    return QUALITIES
+
+
+def _schedulers() -> Iterable[str]:
+    from spectrum.pipeline.known import scheduler_names
+    from spectrum.pipeline.sampler import SCHEDULERS
+
+    return [*SCHEDULERS, *sorted(scheduler_names())]
 
 
 def method_names() -> str:
@@ -40,45 +79,60 @@ def method_names() -> str:
 Model = Annotated[
     str, typer.Option("--model", "-m", autocompletion=complete_model, help=MODEL_HELP)
 ]
-ModelArgument = Annotated[str, typer.Argument(autocompletion=complete_model, help=MODEL_HELP)]
+ModelArgument = Annotated[
+    str | None, typer.Argument(autocompletion=complete_model, help=MODEL_HELP)
+]
+ModelToo = Annotated[
+    str | None,
+    typer.Option("--model", "-m", autocompletion=complete_model, help="The same as MODEL."),
+]
 Prompts = Annotated[Path | None, typer.Option(help="A file of prompts, one a line.")]
-Steps = Annotated[int | None, typer.Option(help="Solver steps, computed and forecast.")]
+Steps = Annotated[
+    int | None, typer.Option(help=f"Solver steps, computed and forecast; at most {bounds.STEPS:,}.")
+]
 Seed = Annotated[
-    int | None,
-    typer.Option(min=0, max=SEEDS - 1, help="Of the noise; random, and reported, if not given."),
+    str | None,
+    typer.Option(
+        metavar="N", help="Of the noise; random, and reported, if not given; several as 1-4,9."
+    ),
 ]
 FirstSeed = Annotated[
     int, typer.Option("--seed", min=0, max=SEEDS - 1, help="The first; one more for each prompt.")
 ]
 Seeds = Annotated[int, typer.Option(min=1, max=1000, help="How many, consecutive, for one prompt.")]
 NumImages = Annotated[
-    int, typer.Option("--num-images", "-n", min=1, help="How many, with consecutive seeds.")
+    int,
+    typer.Option(
+        "--num-images", "-n", min=1, max=bounds.IMAGES, help="How many, with consecutive seeds."
+    ),
 ]
-Width = Annotated[int | None, typer.Option(help="Pixels.")]
-Height = Annotated[int | None, typer.Option(help="Pixels.")]
-Frames = Annotated[int | None, typer.Option(help="Length of a video.")]
-Fps = Annotated[int | None, typer.Option(help="Frames a second of a video.")]
+Width = Annotated[
+    int | None,
+    typer.Option(help=f"Pixels, at most {bounds.SIDE:,}; --size 832x480 sets both sides."),
+]
+Height = Annotated[int | None, typer.Option(help=f"Pixels, at most {bounds.SIDE:,}.")]
+Frames = Annotated[
+    int | None, typer.Option(help=f"Length of a video, at most {bounds.FRAMES:,} frames.")
+]
+Fps = Annotated[
+    int | None, typer.Option(help=f"Frames a second of a video, at most {bounds.FPS:,}.")
+]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale.")]
 NegativePrompt = Annotated[str | None, typer.Option(help="What not to show.")]
-Image = Annotated[
-    Path | None, typer.Option(help="To edit, to animate or to start from.", rich_help_panel=INPUTS)
-]
+Image = Annotated[Path | None, typer.Option(help="To edit, to animate or to start from.")]
 Strength = Annotated[
     float | None,
-    typer.Option(help="How far to leave the image; 1 ignores it.", rich_help_panel=INPUTS),
+    typer.Option(help="How far to leave the image; 1 ignores it."),
 ]
 Loras = Annotated[
     list[str] | None,
-    typer.Option(
-        "--lora", metavar="PATH_OR_ID[:SCALE]", help="Repeatable.", rich_help_panel=INPUTS
-    ),
+    typer.Option("--lora", metavar="PATH_OR_ID[:SCALE]", help="Repeatable."),
 ]
 Extras = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        rich_help_panel=INPUTS,
         help="Any other argument of the model's pipeline; repeatable.",
     ),
 ]
@@ -131,7 +185,7 @@ Speedup = Annotated[
 Method = Annotated[
     str | None,
     typer.Option(
-        autocompletion=_complete_method, help="How steps are chosen and forecast: {methods}."
+        autocompletion=completing(_methods), help="How steps are chosen and forecast: {methods}."
     ),
 ]
 Methods = Annotated[
@@ -139,6 +193,7 @@ Methods = Annotated[
     typer.Option(
         "--method",
         metavar="NAME[:BLEND]",
+        autocompletion=completing(_rivals),
         help="{methods}; fewer-steps[:SCHEDULER], diffusers-taylorseer or diffusers-firstblock;"
         " repeatable, all of them if not given.",
     ),
@@ -146,41 +201,44 @@ Methods = Annotated[
 Target = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completing(_targets),
         help="What is forecast: feature or denoised; the method's if not given.",
-        rich_help_panel=SAMPLING,
     ),
 ]
 Quality = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completing(_qualities),
         help="draft, good, high or an error: compute as few steps as that takes.",
-        rich_help_panel=SAMPLING,
     ),
 ]
 Blend = Annotated[
     float | None,
-    typer.Option(
-        help="Of published and affine: ridge against straight line.", rich_help_panel=SAMPLING
-    ),
+    typer.Option(help="Of published and affine: ridge against straight line."),
 ]
 Scheduler = Annotated[
     str | None,
     typer.Option(
-        help="euler, heun, unipc, dpm++ ... or a class of diffusers.", rich_help_panel=SAMPLING
+        autocompletion=completing(_schedulers),
+        help="euler, heun, unipc, dpm++ or a class of diffusers, as far as the pipeline takes it.",
     ),
 ]
 Alpha = Annotated[
-    float | None, typer.Option(min=0, help="Growth of the published schedule's windows.")
+    float | None, typer.Option(min=0, max=1000, help="Growth of the published schedule's windows.")
 ]
-Window = Annotated[int | None, typer.Option(min=1, help="Its first window; 2 if not given.")]
+Window = Annotated[
+    int | None, typer.Option(min=1, max=bounds.STEPS, help="Its first window; 2 if not given.")
+]
 Warmup = Annotated[
-    int | None, typer.Option(min=1, help="Steps it computes at the start; 5 if not given.")
+    int | None,
+    typer.Option(min=1, max=bounds.STEPS, help="Steps it computes at the start; 5 if not given."),
 ]
 Speedups = Annotated[str, typer.Option(help="To tune for, with commas between them.")]
 Minutes = Annotated[
     float | None,
     typer.Option(
         min=0,
+        max=100_000,
         help="For everything; else what it takes, at most 10, or as many times 10 as a step"
         " takes seconds.",
     ),
@@ -189,7 +247,13 @@ Minutes = Annotated[
 # -- where it goes -------------------------------------------------------------------------------
 
 OutputFile = Annotated[  # text: an ending / means a folder
-    str | None, typer.Option("--output", "-o", help="File (.png, .mp4) or existing folder.")
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Existing folder, or file: .png, .jpg, .webp; .mp4, .webm, .gif, .webp. With {seed},"
+        " {index}, {prompt:40}, {model} in its name; - is standard output.",
+    ),
 ]
 OutputFolder = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to create.")]
 BatchFolder = Annotated[
@@ -208,12 +272,36 @@ Preview = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be made, and where, and load nothing.")
+]
+ProgressAs = Annotated[
+    str,
+    typer.Option(
+        "--progress",
+        help="auto, or json: an object a line on standard error for each stage and step.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 JobJson = Annotated[
     bool, typer.Option("--json", help="One JSON object a job on standard output, as it ends.")
 ]
+
+
+def the_model(argument: str | None, option: str | None, usual: str | None) -> str:
+    """By whichever way it is named. Raises UsageError for two of them, and for none where there is
+    no usual one."""
+    from spectrum.errors import UsageError
+
+    if argument is not None and option is not None:
+        raise UsageError("the model is given twice, as MODEL and as --model; leave one")
+    name = option if argument is None else argument
+    name = usual if name is None else name
+    if name is None:
+        raise UsageError("which MODEL? `spectrum models` lists them")
+    return name
 
 
 def one_of(option: str, value: str | None, literal: Any) -> Any:

@@ -8,6 +8,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from spectrum.errors import SpectrumError
 from spectrum_cli.flags import with_flags
 
 if TYPE_CHECKING:
@@ -41,15 +42,39 @@ def error(text: str) -> None:
     sys.stderr.write(f"spectrum: {printable(' '.join(with_flags(text).split()))}\n")
 
 
+def reason(problem: Exception) -> str:
+    """A line for what can go wrong anywhere: disk, or a defect of ours."""
+    if isinstance(problem, OSError):
+        return f"{problem.filename or 'a file'}: {problem.strerror or problem}"
+    text = str(problem)
+    return text if isinstance(problem, SpectrumError) else f"{type(problem).__name__}: {text}"
+
+
 def emit(text: str) -> None:
-    """A line of data on stdout."""
+    """Lines of data on stdout, with nothing in them that a terminal would obey."""
+    _put("\n".join(map(printable, text.split("\n"))))
+
+
+def emit_as_it_is(text: str) -> None:
+    """What programs read letter by letter, such as a path; on a terminal it is data as all else."""
+    if sys.stdout.isatty():
+        emit(text)
+    else:
+        _put(text)
+
+
+def emit_json(document: dict[str, Any], indent: int | None = None) -> None:
+    emit(json.dumps(document, ensure_ascii=False, indent=indent))
+
+
+def _put(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def emit_json(document: dict[str, Any], indent: int | None = None) -> None:
-    lines = json.dumps(document, ensure_ascii=False, indent=indent).split("\n")
-    emit("\n".join(map(printable, lines)))
+def on_one_terminal() -> bool:
+    """Whether what is said and what is data are seen together."""
+    return sys.stdout.isatty() and console().is_terminal
 
 
 def human_bytes(count: int) -> str:

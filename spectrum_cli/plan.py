@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 
 def plan(
-    model: options.Model = "demo-image",
+    model: options.ModelArgument = None,
+    model_named: options.ModelToo = None,
     steps: options.Steps = None,
     speedup: options.Speedup = None,
     method: options.Method = None,
+    quality: options.Quality = None,
+    scheduler: options.Scheduler = None,
     guidance: options.Guidance = None,
     alpha: options.Alpha = None,
     window: options.Window = None,
@@ -31,18 +34,32 @@ def plan(
     """Show which steps would be computed and which forecast, and the memory that takes."""
     from spectrum.errors import UsageError
     from spectrum.pipeline.request import resolve
+    from spectrum.pipeline.sampler import check_scheduler
+    from spectrum.pipeline.weights import weights_here
     from spectrum.plan import make_plan
     from spectrum.schedule import WindowSchedule
 
     explicit = alpha is not None or window is not None or warmup is not None
-    if explicit and speedup is not None:
+    if explicit and (speedup is not None or quality is not None):
         raise UsageError(
-            "--speedup solves for the schedule that --alpha, --window and --warmup name; give one"
+            "--speedup and --quality find the schedule that --alpha, --window and --warmup name;"
+            " give one"
         )
+    if explicit:
+        method = method or "published"
+        if method not in ("published", "affine"):
+            raise UsageError(
+                "--alpha, --window and --warmup are of the published schedule, which --method"
+                f" {method} does not take; leave --method"
+            )
+    preset = find_model(options.the_model(model, model_named, "demo-image"))
     request = resolve(
-        find_model(model), "plan", steps=steps, speedup=1.0 if explicit else speedup,
-        method=method, guidance=guidance, width=width, height=height, frames=frames,
+        preset, "plan", steps=steps, speedup=1.0 if explicit else speedup, method=method,
+        guidance=guidance, width=width, height=height, frames=frames, quality=quality,
+        scheduler=scheduler,
     )  # fmt: skip
+    if scheduler is not None:
+        check_scheduler(scheduler, request.pipeline, preset, weights_here(preset, None))
     if explicit:
         schedule = WindowSchedule(warmup or 5, window or 2, 0.75 if alpha is None else alpha)
         chosen = make_plan(schedule, request.timeline)
@@ -69,8 +86,9 @@ def _document(request: Request, plan: Plan) -> dict[str, Any]:
         "method": request.method.name,
         "schedule": repr(plan.schedule),
         "computed_steps": list(plan.computed_steps),
-        "forecast_steps": plan.forecast_steps,
-        "ideal_speedup": plan.speedup,
+        "forecast_steps": None if plan.adaptive else plan.forecast_steps,
+        "ideal_speedup": None if plan.adaptive else plan.speedup,
+        "scheduler": request.scheduler,
         "handover": plan.handover or None,
         "positions": request.positions or None,  # None: unknown
         "scale": request.timeline.scale if placed else None,
@@ -89,17 +107,23 @@ def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
 
     mark = marks(sys.stdout.encoding or "ascii")
     computed = set(plan.computed_steps)
+    other = mark.pending if plan.adaptive else mark.forecast
     emit(f"{request.preset.name}, {plan.num_steps} steps, method {request.method.name}")
     emit("")
     for start in range(0, plan.num_steps, 50):
         steps = range(start, min(start + 50, plan.num_steps))
         emit("".join(f"{s:<5d}" for s in steps if s % 5 == 0).rstrip())
-        emit("".join(mark.computed if s in computed else mark.forecast for s in steps))
+        emit("".join(mark.computed if s in computed else other for s in steps))
     emit("")
     numbers = " ".join(map(str, plan.computed_steps))
     emit(f"{mark.computed} {len(plan.computed_steps)} computed: {numbers}")
-    emit(f"{mark.forecast} {len(plan.forecast_steps)} forecast")
-    emit(f"ideal speedup {plan.speedup:.2f}×")
+    if plan.adaptive:
+        emit("the others as --quality needs them, which only the run shows")
+    else:
+        emit(f"{mark.forecast} {len(plan.forecast_steps)} forecast")
+        emit(f"ideal speedup {plan.speedup:.2f}×")
+    if request.scheduler:
+        emit(f"with the preset's noise levels, not yet those of {request.scheduler}")
     if plan.handover:
         emit(f"from step {plan.handover} on by the second denoiser, as far as the preset tells")
     if document["scale"]:

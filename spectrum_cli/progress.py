@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,8 +18,10 @@ if TYPE_CHECKING:
 
     from spectrum.report import Report, Step
 
+EVERY = 30.0  # seconds between lines where there is no terminal
 STAGES = ("load", "encode", "denoise", "decode", "write")
 COMPUTED, FORECAST = "bold cyan", "yellow"
+ROWS = 4  # of marks, at most
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,14 @@ class Progress:
 
     title: str
     quiet: bool = False
+    number: int = 1  # of several, one after another
+    count: int = 1
+    each: float | None = None  # seconds, of those that are made
     seconds: dict[str, float] = field(default_factory=dict)  # of ended stages
     _stage: str | None = None
     _began: float = 0.0
+    _began_at: float | None = None
+    _said: float = 0.0
     _denoising: Denoising | None = None
     _live: Live | None = None
 
@@ -82,6 +92,9 @@ class Progress:
         return not self.quiet and console().is_terminal and not console().is_dumb_terminal
 
     def __enter__(self) -> Progress:
+        self._began_at = time.perf_counter()
+        if self.count > 1 and not self.quiet and not self._drawn:
+            say(f"{self.number} of {self.count}:")
         if self._drawn:
             from rich.live import Live
 
@@ -105,12 +118,21 @@ class Progress:
         if step is None:
             self.stage("denoise")
             self._denoising = Denoising(report, self._began)
+            self._said = self._began
             if not self.quiet and not self._drawn:
                 planned = f"{len(report.planned_steps)} of them computed"
                 planned = "computed where needed" if report.adaptive else planned
                 say(f"denoise: {report.num_steps} steps, {planned}")
+        elif not (self.quiet or self._drawn or report.finished):
+            self._say_where()
         if report.finished:
             self.stage("decode")
+
+    def _say_where(self) -> None:
+        """Now and then, for a log of a long run."""
+        if self._denoising and time.perf_counter() - self._said > EVERY:
+            self._said = time.perf_counter()
+            say(_figures(self._denoising, False, self._left_for_all()).plain)
 
     def _end_stage(self) -> None:
         stage, self._stage = self._stage, None
@@ -125,13 +147,23 @@ class Progress:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
 
-        title = Text(printable(self.title), style="bold", no_wrap=True)
+        of = f"{self.number}/{self.count}  " if self.count > 1 else ""
+        title = Text(of + printable(self.title), style="bold", no_wrap=True)
         title.truncate(options.max_width, overflow="ellipsis")
         yield title
         yield self._stages()
         if self._denoising is not None:
-            yield _row_of_marks(self._denoising.report, marks(options.encoding))
-            yield _figures(self._denoising, "denoise" in self.seconds)
+            report = self._denoising.report
+            yield from _rows_of_marks(report, marks(options.encoding), options.max_width)
+            yield _figures(self._denoising, "denoise" in self.seconds, self._left_for_all())
+
+    def _left_for_all(self) -> float | None:
+        """Seconds; None for a single one, and during the first of several."""
+        if self.each is None:
+            return None
+        began = self._began_at if self._began_at is not None else time.perf_counter()
+        this = max(0.0, self.each - (time.perf_counter() - began))
+        return this + (self.count - self.number) * self.each
 
     def _stages(self) -> Text:
         from rich.text import Text
@@ -149,20 +181,52 @@ class Progress:
         return line
 
 
-def _row_of_marks(report: Report, mark: Marks) -> Text:
+class JsonProgress(Progress):
+    """An object a line on standard error for each stage that begins and each step that ends."""
+
+    def stage(self, name: str) -> None:
+        super().stage(name)
+        self._tell(stage=name)
+
+    def on_step(self, report: Report, step: Step | None) -> None:
+        super().on_step(report, step)
+        if step is not None:
+            self._tell(
+                stage="denoise", step=step.index, steps=report.num_steps, computed=step.computed,
+                seconds=step.seconds, left=self._denoising and self._denoising.remaining,
+            )  # fmt: skip
+
+    def _tell(self, **what: object) -> None:
+        sys.stderr.write(json.dumps({"image": self.number, "images": self.count, **what}) + "\n")
+        sys.stderr.flush()
+
+
+def _rows_of_marks(report: Report, mark: Marks, width: int) -> Iterator[Text]:
+    """A mark a step, in as many rows as a terminal has room for; of more steps, each mark stands
+    for several, and is a computed one's if any of them is."""
     from rich.text import Text
 
-    row = Text(overflow="fold")
-    for step in report.steps:
-        if step.computed:
+    per = -(-report.num_steps // (ROWS * width))
+    done = [step.computed for step in report.steps]
+    row = Text()
+    for first in range(0, report.num_steps, per):
+        part = done[first : first + per]
+        if not part:
+            row.append(mark.pending, style="dim")
+        elif any(part):
             row.append(mark.computed, style=COMPUTED)
         else:
             row.append(mark.forecast, style=FORECAST)
-    row.append(mark.pending * (report.num_steps - len(report.steps)), style="dim")
-    return row
+        if len(row) == width:
+            yield row
+            row = Text()
+    if per > 1:
+        row.append(f" {per} steps a mark", style="dim")
+    if row:
+        yield row
 
 
-def _figures(run: Denoising, ended: bool) -> Text:
+def _figures(run: Denoising, ended: bool, left_for_all: float | None) -> Text:
     from rich.text import Text
 
     report = run.report
@@ -175,7 +239,9 @@ def _figures(run: Denoising, ended: bool) -> Text:
         line.append(f"  {human_seconds(report.denoise_seconds)}")
     else:
         line.append(f"  {human_seconds(run.elapsed)}")
-        if run.remaining is not None:
+        if left_for_all is not None:
+            line.append(f"  {human_seconds(left_for_all)} left for all")
+        elif run.remaining is not None:
             line.append(f"  {human_seconds(run.remaining)} left")
     if run.saved:
         line.append(f"  {human_seconds(run.saved)} saved", style="green")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spectrum_cli import machine, options
-from spectrum_cli.gen import document, files_for, make_all, seeds_from, summary
+from spectrum_cli.gen import end, files_for, make_all, seeds_from
 from spectrum_cli.loaded import Loaded, find_model
+from spectrum_cli.made import find
 from spectrum_cli.output import emit_json, say
+from spectrum_cli.told import document, summary
 
 if TYPE_CHECKING:
     from spectrum.pipeline.document import Document
@@ -89,63 +88,31 @@ def rerun(
     told = read_document(path)
     given = _given(context)
     loaded = Loaded(*_prepare(told, given, quiet), quiet)
-    seeds = seeds_from(given.get("seed", told.seed), num_images)
-    files = files_for(loaded.request, seeds, output, force, fps, _usual_name(path, told))
+    seeds = seeds_from(given.get("seed", str(told.seed)), num_images)
+    usual = _usual_name(path, told)
+    files = files_for(loaded.request, seeds, output, force, fps, usual, as_json)
     differences = _differences(told, loaded)
     for difference in differences if not quiet else ():
         say(difference)
     before = _pictures(path, told)
-    made = make_all(loaded, seeds, files, as_json, preview)
+    made, files = make_all(loaded, seeds, files, as_json, preview)
     verdict = _compare(before, _made(made[0], files[0], told))
     total = time.perf_counter() - began
     if as_json:
         again = {"again": str(path), "differences": differences, **verdict}
         emit_json({**document(loaded, seeds, files, made, total), **again})
     if not quiet:
-        summary(loaded.request, seeds, files, made, total)
-        say(_sentence(path, verdict, _other_steps(told, given, made[0])))
-
-
-# -- which file ----------------------------------------------------------------------------------
-
-
-def find(text: str) -> Path:
-    """The file itself, that of a manifest's line, or the first of a folder of frames."""
-    path = Path(text)
-    line = re.fullmatch(r"(.+\.jsonl):(\d{1,9})", text, re.S)
-    if line and not path.exists():
-        path = _of_line(Path(line[1]), int(line[2]))
-    return path / "0000.png" if path.is_dir() else path
-
-
-def _of_line(manifest: Path, number: int) -> Path:
-    from spectrum.errors import UsageError
-
-    where = f"{manifest}:{number}"
-    try:
-        with manifest.open(encoding="utf-8", errors="replace") as stream:
-            text = next(islice(stream, max(0, number - 1), number), "")
-    except OSError as error:
-        raise UsageError(f"{manifest}: can't be read: {error.strerror or error}") from error
-    try:
-        line = json.loads(text) if number else None
-    except (ValueError, RecursionError):
-        line = None
-    if not isinstance(line, dict):
-        raise UsageError(f"{where}: no such line, or it is no JSON object; lines count from 1")
-    name = line.get("file")
-    if not isinstance(name, str) or not name:
-        raise UsageError(f"{where}: this line has no file; give one whose job was done")
-    if Path(name).is_absolute() or ".." in re.split(r"[\\/]", name):
-        raise UsageError(f"{where}: its file {name[:200]} is outside the manifest's folder")
-    return manifest.parent / name
+        summary(made, total)
+        what = "film" if told.frames > 1 and told.frame is None else "picture"
+        say(_sentence(path, what, verdict, _other_steps(told, given, made[0])))
+    end(files)
 
 
 def _usual_name(path: Path, told: Document) -> str:
     """After the file, and of its kind."""
     single = path.suffix.lower() != ".png" or told.frame is None
     name = f"{path.stem if single else path.absolute().parent.name}-again"
-    return name + (".png" if path.suffix.lower() == ".png" else ".mp4")
+    return name + path.suffix.lower()
 
 
 # -- what is asked for ---------------------------------------------------------------------------
@@ -158,7 +125,8 @@ def _given(context: typer.Context) -> dict[str, Any]:
     return {
         name: value
         for name, value in context.params.items()
-        if name in VALUES and getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"
+        if name in VALUES
+        and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     }
 
 
@@ -222,10 +190,12 @@ def _device(asked: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     from spectrum.pipeline.loading import choose_device
 
     name = str(asked.get("device", "auto"))
+    if name in ("auto", "cpu") or "device" in given:
+        return name  # every machine has it, or the user says so
     try:
         choose_device(name)
     except UsageError:
-        return name if "device" in given else "auto"
+        return "auto"
     return name
 
 
@@ -249,7 +219,7 @@ def _pictures(path: Path, told: Document) -> Frames | None:
 
     if told.width is None or told.height is None:
         return None
-    count = 1 if path.suffix.lower() == ".png" else told.frames
+    count = 1 if told.frame is not None else told.frames
     return read_frames(path, (count, told.height, told.width))
 
 
@@ -259,7 +229,7 @@ def _made(made: Generation, file: Target, told: Document) -> Frames | None:
 
     count, height, width = made.frames.shape[:3]
     frames: Frames | None = made.frames
-    if file.path.suffix.lower() == ".mp4" and not file.is_folder:
+    if not (file.is_folder or file.is_stdout or file.path.suffix.lower() == ".png"):
         frames = read_frames(file.path, (count, height, width))
     if frames is not None and told.frame is not None:
         return frames[told.frame : told.frame + 1]
@@ -286,8 +256,7 @@ def _other_steps(told: Document, given: Mapping[str, Any], made: Generation) -> 
     return "; other steps were computed than then"
 
 
-def _sentence(path: Path, verdict: Mapping[str, Any], steps: str) -> str:
-    what = "picture" if path.suffix.lower() == ".png" else "film"
+def _sentence(path: Path, what: str, verdict: Mapping[str, Any], steps: str) -> str:
     if verdict["same"]:
         return f"the same {what} as {path}{steps}"
     if verdict["psnr"] is not None:

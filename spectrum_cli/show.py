@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spectrum_cli.made import find
 from spectrum_cli.output import emit_json, printable, say
 
 if TYPE_CHECKING:
@@ -17,16 +19,22 @@ _FLAGS = {"loras": "--lora", "extras": "--set"}
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="A PNG or MP4 that spectrum wrote.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="A PNG or MP4 that spectrum wrote, a folder of frames, or manifest.jsonl:LINE."
+        ),
+    ],
 ) -> None:
     """Print how a file was made, as JSON, and the command that makes it again."""
     from spectrum.pipeline.document import check
     from spectrum.pipeline.media import read_metadata
 
-    content = read_metadata(file)
-    again = command(check(file, content))
+    path = find(file)
+    content = read_metadata(path)
+    again = command(check(path, content))
     if again != printable(again):  # what can't be shown can't be typed
-        again = shlex.join(["spectrum", "rerun", str(file)])
+        again = shlex.join(["spectrum", "rerun", file])
     emit_json(content, indent=2)
     say(f"again: {again}")
 
@@ -61,7 +69,7 @@ def _own_weights(model: str) -> str | None:
     from spectrum.pipeline.preset import read_preset
 
     path = preset_paths().get(model, Path(model))
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    if path.suffix not in (".yaml", ".yml") or not os.path.isfile(path):
         return model
     try:
         return read_preset(path).weights

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from spectrum.errors import SpectrumError, UsageError
 from spectrum_cli import machine, options, signals
 from spectrum_cli.loaded import Loaded, find_model
+from spectrum_cli.noise import silence
 from spectrum_cli.output import emit, emit_json, error, human_seconds, say
 from spectrum_cli.tune_progress import SearchDisplay
 
 if TYPE_CHECKING:
+    from spectrum.compare.rivals import Case
     from spectrum.pipeline.preset import Preset
     from spectrum.pipeline.request import Request
-    from spectrum.tune.bench import Bench, Case
+    from spectrum.tune.bench import Bench
     from spectrum.tune.search import Tuning
 
 SEEDS_OF_EXAMPLE = 8
@@ -27,7 +32,8 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 
 def tune(
-    model: options.ModelArgument = "demo-image",
+    model: options.ModelArgument = None,
+    model_named: options.ModelToo = None,
     prompts: options.Prompts = None,
     speedups: options.Speedups = SPEEDUPS,
     steps: options.Steps = None,
@@ -56,28 +62,29 @@ def tune(
     Without --prompts it runs the model's example, with 8 seeds. All runs are kept in a folder
     beside the preset: the same command goes on after an interrupt.
     """
-    preset = find_model(model, quiet)
+    preset = find_model(options.the_model(model, model_named, "demo-image"), quiet)
     target = _target(preset, output, force)
     cases = _cases(preset, prompts, seed)
     asked = _speedups(speedups)
     request = _request(preset, cases[0], steps, width, height, frames, guidance, image)
-    from spectrum.compare.plot import NO_PICTURE, can_draw
-    from spectrum.tune.bench import Bench
+    from spectrum.tune.budget import check_minutes
     from spectrum.tune.candidates import planned
-    from spectrum.tune.presettext import preset_text
-    from spectrum.tune.search import tune
     from spectrum.tune.settings import run_settings
-    from spectrum_cli.noise import silence
 
-    source = preset_text(preset)  # before the search: it may be edited meanwhile
-    for speedup in asked:
-        planned(request, speedup)
+    counts = {planned(request, speedup).count for speedup in asked}
+    check_minutes(minutes, len(cases), len(counts))
     layout = machine.options(
         preset, weights, dtype, offload, quantize, vae_tiling, compile, attention
     )
     loaded = Loaded(request, device, layout, quiet)
     settings = run_settings(request, layout, loaded.device)
     silence(quiet)
+    from spectrum.compare.plot import NO_PICTURE, can_draw
+    from spectrum.tune.bench import Bench
+    from spectrum.tune.presettext import preset_text
+    from spectrum.tune.search import tune
+
+    source = preset_text(preset)  # before the search: it may be edited meanwhile
     picture = target.with_suffix(".png") if can_draw() else None
     if picture is None and not quiet:
         say(f"note: {NO_PICTURE}")
@@ -91,18 +98,22 @@ def tune(
     except KeyboardInterrupt:
         error("interrupted; all finished runs are kept, and the same command goes on from there")
         raise SystemExit(signals.taken() or 130) from None
-    document = _write(target, picture, preset, source, settings, bench, tuning)
+    document = _write(target, picture, force, preset, source, settings, bench, tuning)
     if as_json:
         emit_json(document)
     else:
         _show(document, bench, tuning)
     if not quiet and not as_json:
         _say_what_was_done(document, bench)
+    if document["output"] not in (None, str(target)):
+        error(f"{target} was taken by something else meanwhile: this one is {document['output']}")
+        raise typer.Exit(1 if output else 0)
 
 
 def _write(
     target: Path,
     picture: Path | None,
+    force: bool,
     preset: Preset,
     source: str,
     settings: dict[str, Any],
@@ -117,10 +128,11 @@ def _write(
     if not tuning.better:
         return document(bench, tuning, settings, None, None)
     found = document(bench, tuning, settings, target, picture)
-    write_preset(target, tuned_yaml(preset, tuning, record(found, bench), source))
+    text = tuned_yaml(preset, tuning, record(found, bench), source)
+    written = write_preset(target, text, replace=force)
     if picture is not None:
-        write_chart(picture, chart(bench, tuning))
-    return found
+        picture = write_chart(picture, chart(bench, tuning), replace=force)
+    return {**found, "output": str(written), "plot": str(picture) if picture else None}
 
 
 def _show(document: dict[str, Any], bench: Bench, tuning: Tuning) -> None:
@@ -149,21 +161,22 @@ def _say_what_was_done(document: dict[str, Any], bench: Bench) -> None:
 
 
 def _target(preset: Preset, output: Path | None, force: bool) -> Path:
+    from spectrum_cli.paths import check_free
+
     target = output or Path(f"{preset.name}-tuned.yaml")
     if target.suffix not in (".yaml", ".yml"):
         raise UsageError(f"{target}: a preset is a .yaml; try -o {target.with_suffix('.yaml')}")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         folder = target.parent
         raise SpectrumError(f"{folder}: no such folder; create it with `mkdir -p '{folder}'`")
     for path in (target, target.with_suffix(".png")):
-        if path.exists() and not force:
-            raise UsageError(f"{path} exists already; --force overwrites it, or choose another -o")
+        check_free(path, False, force)
     return target
 
 
 def _cases(preset: Preset, prompts: Path | None, seed: int) -> list[Case]:
     """Consecutive seeds, over the prompts of the file or the preset's example."""
-    from spectrum.tune.bench import Case
+    from spectrum.compare.rivals import Case
 
     if prompts is None:
         return [Case(preset.example, seed + k) for k in range(SEEDS_OF_EXAMPLE)]

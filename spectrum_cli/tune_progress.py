@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from spectrum.tune.watch import Watch
-from spectrum_cli.output import console, human_seconds, say
+from spectrum_cli.output import console, human_seconds, printable, say
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -71,7 +71,7 @@ class SearchDisplay(Watch):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
 
-        yield Text(self.title, style="bold", no_wrap=True, overflow="ellipsis")
+        yield Text(printable(self.title), style="bold", no_wrap=True, overflow="ellipsis")
         line = Text(self.text)
         if self.report is not None:
             line.append(f"  step {len(self.report.steps)}/{self.report.num_steps}", "dim")

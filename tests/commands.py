@@ -22,8 +22,7 @@ _SERVER.set_forkserver_preload(
         "transformers.models.clip.tokenization_clip",
         "transformers.models.t5.tokenization_t5",
         "torch._dynamo",
-        "imageio.v3",
-        "imageio.plugins.pillow",
+        "PIL.PngImagePlugin",
     ]
 )
 

@@ -19,6 +19,7 @@ from commands import Command
 from PIL import Image
 
 from spectrum.batch import claims as claims_module
+from spectrum.batch import store as store_module
 from spectrum.batch.claims import Claims
 from spectrum.batch.jobs import Checker, JobErrors, check_jobs, grouped, in_shard, parse_shard
 from spectrum.batch.manifest import Record
@@ -27,9 +28,10 @@ from spectrum.batch.reading import Problem, Raw, kind_of, read_jobs, read_line
 from spectrum.batch.store import FolderError, LostClaim, Store
 from spectrum.batch.values import sweep, validated
 from spectrum.errors import UsageError
+from spectrum.pipeline import files as files_module
 from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.loading import Options
-from spectrum.pipeline.media import read_metadata, write_png
+from spectrum.pipeline.media import encode_png, read_metadata
 
 SMALL = ["--width", 32, "--height", 32, "--steps", 4, "--speedup", 2]
 ID = "0123456789abcdef"
@@ -269,7 +271,7 @@ def test_an_image_is_looked_at_and_not_kept(tmp_path):
     (tmp_path / "cut.png").write_bytes((tmp_path / "b.png").read_bytes()[:5000])
     (job,) = jobs_of({"prompt": "x", "image": str(tmp_path / "cut.png")})  # the head is whole
     with pytest.raises(UsageError, match=r"cut.png: the image can't be read"):
-        job.request.arguments()
+        job.request.arguments()["image"].read()
     with pytest.raises(JobErrors, match="no such file"):
         jobs_of({"prompt": "x", "image": str(tmp_path / "gone.jpg")})
 
@@ -340,14 +342,14 @@ def test_a_dead_owner_holds_nothing(folder):
 @pytest.mark.parametrize("place", ["another machine", "no locks", "nothing written"])
 def test_without_a_lock_it_is_a_lease(folder, monkeypatch, place):
     if place == "no locks":
-        monkeypatch.setattr(claims_module, "fcntl", None)
+        monkeypatch.setattr(files_module, "fcntl", None)
     mine = Claims(folder, lease=0.3, beat=0.05)
     claim = mine.take(ID)
     if place == "another machine":
         monkeypatch.setattr(claims_module, "_kernel", lambda: "another")
     if place == "nothing written":
         claim.path.write_text("")
-        monkeypatch.setattr(claims_module, "fcntl", None)
+        monkeypatch.setattr(files_module, "fcntl", None)
     other = Claims(folder, lease=0.3, beat=9)
     until = time.monotonic() + 0.8
     while time.monotonic() < until:  # its heart beats
@@ -402,7 +404,7 @@ def put(store, name="a.png", red=200, **given):
     pixels = np.full((8, 8, 3), red, np.uint8)
     document = {"schema": 1, "computed_steps": [0, 2], "job": {"id": one.id, "seconds": 1.5}}
     with store.claim(one.id) as claim:
-        return store.put(claim, one, name, lambda path: write_png(path, pixels, document))
+        return store.put(claim, one, name, lambda path: encode_png(path, pixels, document))
 
 
 def names(folder):
@@ -482,7 +484,7 @@ def test_a_death_between_two_steps_loses_nothing(tmp_path, monkeypatch, moment):
     if process == 0:
         store = Store(tmp_path)
         if moment == "before it is placed":
-            store._place = lambda *_: os._exit(1)
+            store_module.place = lambda *_: os._exit(1)  # of this process alone
         elif moment == "before the line":
             store.record = lambda *_: os._exit(1)
         else:
@@ -614,7 +616,7 @@ def test_a_batch_in_all_its_forms(spectrum, prompts, tmp_path):
     assert documents[1]["computed_steps"] == [0, 2]
     assert documents[0]["computed_steps"] == [0, 1, 2, 3]
     assert documents[4] | {"line": 2, "seed": 4, "prompt": "a blue ring"} == documents[4]
-    assert re.search(r"a-red-4-2x.png: .* measured; 2 of 12 done, about .* left", err)
+    assert re.search(r"a-red-4-2x.png: .* faster; 2 of 12 done, about .* left", err)
     assert "12 made; " in err
 
 

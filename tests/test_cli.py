@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from test_media import read_mp4
 
+from spectrum.pipeline.folders import MARKER
 from spectrum.pipeline.media import read_metadata
 
 FLUX = ["--model", "flux.1-dev", "--width", "32", "--height", "32"]
@@ -44,7 +45,7 @@ def refused(result, *words, code=2):
 
 
 def files(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != MARKER)
 
 
 # -- gen -----------------------------------------------------------------------------------------
@@ -55,8 +56,8 @@ def test_an_image(spectrum, flux_args, tmp_path):
     assert code == 0
     assert out == "flux.1-dev-a-red-red-cat-5.png\n"
     assert files(tmp_path) == [out.strip()]
-    assert "8 of 12 steps computed, 4 forecast" in err
-    assert "1.50× planned" in err
+    assert "8 of 12 steps computed, the others forecast" in err
+    assert "1.50× if forecasts took no time" in err
     assert "\x1b" not in err
     assert "\r" not in err
     with Image.open(tmp_path / out.strip()) as picture:
@@ -143,6 +144,8 @@ def test_a_video_as_numbered_frames(spectrum, wan_args, tmp_path):
     assert files(tmp_path) == ["film"]
     assert files(tmp_path / "film") == [f"000{k}.png" for k in range(5)]
     assert read_metadata(tmp_path / "film" / "0002.png")["frame"] == 2
+    code, shown, _ = spectrum("show", "film")
+    assert (code, json.loads(shown)["frame"]) == (0, 0)
 
 
 def test_one_frame_of_a_video_model_is_a_picture(spectrum, wan_args, tmp_path):
@@ -257,19 +260,19 @@ def test_refusals_of_gen(spectrum, flux_args, wan_args, tmp_path, folders):
     refused(spectrum("gen", *flux_args, "--frames", 5, "x"), "makes images", "--frames")
     refused(spectrum("gen", *flux_args, "--fps", 5, "x"), "makes images", "--fps")
     refused(spectrum("gen", *flux_args, "--negative-prompt", "y", "x"), "no negative prompt")
-    refused(spectrum("gen", *flux_args, "--steps", 0, "x"), "1 or more")
+    refused(spectrum("gen", *flux_args, "--steps", 0, "x"), "from 1 to 10,000")
     refused(spectrum("gen", *flux_args, "--guidance", "nan", "x"), "--guidance")
     refused(spectrum("gen", *flux_args, "--method", "taylor", "x"), "did you mean 'taylor")
     refused(
         spectrum("gen", *flux_args, "--method", "published", "--blend", 2, "x"), "between 0 and 1"
     )
     refused(spectrum("gen", *flux_args, "--method", "hold", "--blend", 1, "x"), "no ridge to blend")
-    refused(spectrum("gen", *flux_args, "--dtype", "fp16", "x"), "float16")
+    refused(spectrum("gen", *flux_args, "--dtype", "half", "x"), "float16")
     refused(spectrum("gen", *flux_args, "  "), "prompt is empty", "try")
-    refused(spectrum("gen", *flux_args, "-o", "x.jpg", "x"), ".png", "x.png")
+    refused(spectrum("gen", *flux_args, "-o", "x.bmp", "x"), ".png", "x.png")
     refused(spectrum("gen", *flux_args, "-o", "x.mp4", "x"), ".png")
     refused(spectrum("gen", *flux_args, "-o", "x", "x"), "try --output x.png")
-    refused(spectrum("gen", *wan_args, "-o", "x.gif", "x"), ".mp4 or .png")
+    refused(spectrum("gen", *wan_args, "-o", "x.avi", "x"), ".mp4", ".png")
     refused(spectrum("gen", *wan_args, "--frames", 6, "x"), "5 and 9")
     refused(spectrum("gen", *wan_args, "--fps", 7, "-o", "x.png", "x"), "--fps")
     refused(spectrum("gen", *wan_args, "--fps", 7, "--frames", 1, "x"), "--fps")
@@ -336,13 +339,13 @@ def test_a_folder_of_other_things_is_not_replaced_by_frames(spectrum, wan_args, 
     (tmp_path / "film").mkdir()
     (tmp_path / "film" / "diary.txt").write_text("dear")
     code, _, err = spectrum("gen", *wan_args, "--force", "-o", "film.png", "x")
-    assert code == 1
-    assert "other files than frames" in err
+    assert code == 2
+    assert "was not made by spectrum" in err
     assert files(tmp_path / "film") == ["diary.txt"]
 
 
 def test_a_failure_while_writing_leaves_nothing(spectrum, flux_args, tmp_path, monkeypatch):
-    def full(self, file, **_):
+    def full(self, file, *_, **__):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
@@ -403,7 +406,7 @@ def test_plan_by_alpha(spectrum):
     document = json.loads(out)
     assert document["computed_steps"] == [0, 1, 2, 3, 4, 6, 11, 19, 30, 44]
     assert document["ideal_speedup"] == 5
-    assert document["history"]["target"] == "denoised"  # of demo-image
+    assert document["history"]["target"] == "feature"  # of the published method
     _, out, _ = spectrum(
         "plan", "--warmup", 3, "--window", 2, "--alpha", 0.5, "--steps", 20, "--json"
     )

@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections import defaultdict
 from functools import partial
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,7 +28,8 @@ from spectrum.compare.caches import (
 from spectrum.compare.comparison import Case, Comparison
 from spectrum.compare.metrics import PSNR_LIMIT, likeness, spread
 from spectrum.compare.page import page
-from spectrum.compare.rivals import DEFAULT_RIVALS, find_rivals, make, prepared
+from spectrum.compare.rivals import DEFAULT_RIVALS, find_rivals
+from spectrum.compare.running import make, prepared
 from spectrum.compare.sheet import AMPLIFY, contact, difference, stacked, strip
 from spectrum.errors import UsageError
 from spectrum.pipeline.catalog import find_preset
@@ -122,6 +125,15 @@ def test_sheets_hold_what_they_show():
     assert body.shape[1] % 2 == body.shape[2] % 2 == 0
     assert sheet.shape[2] == 4 * 288 + 3 * 8  # six times as large; four and three
     assert strip("one", [("film", frames(0, (5, 32, 48, 3)))]).shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["a red cat " * 10000, "x" * 100000, "two\nlines", "\u0301" * 99999]
+)
+def test_captions_of_any_length_are_cut_at_once(text):
+    began = time.process_time()
+    assert contact(text, [(text, [frames(0)])]).shape[2] == 288
+    assert time.process_time() - began < 2
 
 
 # -- rivals --------------------------------------------------------------------------------------
@@ -287,7 +299,7 @@ def test_a_rival_that_fails_is_left_out(spectrum, flux_args, tmp_path, monkeypat
     def fail(pipe, kind):
         raise NotForThisClass("it has no blocks")
 
-    monkeypatch.setattr("spectrum.compare.rivals.check_class", fail)
+    monkeypatch.setattr("spectrum.compare.running.check_class", fail)
     code, out, err = spectrum(
         "compare", *flux_args, *methods("diffusers-firstblock"), "-o", "x", "x"
     )
@@ -340,7 +352,7 @@ def test_the_page_shows_what_looks_like_markup_as_it_is(tmp_path):
     (tmp_path / "x.png").write_bytes(b"x")
     likely = {"psnr": 30.0, "ssim": 0.9, "lpips": 0.1}
     run = {"file": "x.png", "difference": "x.png", "likeness": likely}
-    mean = {"mean": 2.0, "error": None, "worst": 1.0}
+    mean = {"mean": 2.0, "error": None, "worst": 1.0, "median": 2.0}
     method = {
         "name": hostile, "runs": [run], "computed_steps": mean, "cache": hostile, "psnr": mean,
         "speedup": {"denoise": mean, "whole": mean}, "ssim": mean, "lpips": mean, "gain": None,
@@ -460,3 +472,35 @@ def test_the_page_flips(flux, ask, tmp_path):
     assert (shown("hover") == picture(second)).all()
     assert seen["over"][:2] == [0, "plain"]
     assert (shown("over") == picture(plain)).all()
+
+
+def test_a_speedup_is_told_by_plain_steps_beside_the_run():
+    """One plain run, slow because the machine was busy, would make all rivals look fast."""
+    from spectrum.compare.figures import Outcome, methods
+    from spectrum.compare.metrics import Likeness
+    from spectrum.compare.rivals import Rival
+
+    plain = Outcome(10, 0.0, 100.0, 0.0, "a", None, None, plain_step=10.0)
+    near = Likeness(30.0, 0.9, None)
+    cases = [
+        {"plain": plain, "hold": Outcome(5, 0.5, 5.0, 0.5, "b", "c", near, plain_step=step)}
+        for step in (1.0, 1.0, 40.0)
+    ]
+    (found,) = methods([Rival("hold", "method", None)], cases)
+    assert found["speedup"]["denoise"]["median"] == pytest.approx(2.0)
+    assert found["speedup"]["whole"]["median"] == pytest.approx(11 / 6)
+
+
+def test_plain_steps_are_timed_beside_each_run_and_a_busy_machine_is_told(
+    spectrum, flux_args, monkeypatch
+):
+    args = [*flux_args, "--method", "hold", "-o", "cmp", "a red circle"]
+    monkeypatch.setattr("spectrum_cli.compare.BUSY", 0.0)
+    code, _, err = spectrum("compare", *args)
+    assert code == 0
+    assert "warning: plain steps took from" in err
+    document = json.loads(Path("cmp/result.json").read_text())
+    steps = [run["seconds"]["plain_step"] for m in document["methods"] for run in m["runs"]]
+    assert len(steps) == 2  # hold and fewer-steps
+    pace = document["plain_step_seconds"]
+    assert 0 < pace["least"] <= min(steps) <= max(steps) <= pace["most"]

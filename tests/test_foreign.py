@@ -1,5 +1,6 @@
 """Files that anyone may have written: nothing in them runs code, hangs, or fills the memory."""
 
+import json
 import os
 import sys
 import time
@@ -168,3 +169,24 @@ def test_a_false_header_of_weights_is_not_believed(flux, tmp_path):
     assert whole["proj_out.weight"]
     path.write_bytes((2**60).to_bytes(8, "little") + b"{}")
     assert tensor_shapes(path.parent) == {}
+
+
+RUN = {"seconds": 1.0, "psnr": 30.0, "steps": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["[" * 100_000, "[]", {"runs": []}, {"runs": {"x": {}}}, {"runs": {"x": {**RUN, "psnr": None}}},
+     {"runs": {"x": {**RUN, "seconds": "long"}}}, {"runs": {"plain #0": RUN}}, {"schema": 9},
+     {"runs": {"x": {**RUN, "odd": 1}}}, {"settings": 3}],
+)  # fmt: skip
+def test_recorded_runs_that_nobody_recorded_are_refused(tmp_path, state):
+    from spectrum.tune.store import SCHEMA, Store
+
+    whole = {"schema": SCHEMA, "settings": {}, "runs": {"x": RUN}}
+    text = json.dumps({**whole, **state}) if isinstance(state, dict) else state
+    (tmp_path / "results.json").write_text(json.dumps(whole))
+    assert Store(tmp_path, {}).runs == {"x": RUN}
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(UsageError, match="not readable"):
+        Store(tmp_path, {})

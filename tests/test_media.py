@@ -1,5 +1,6 @@
 import re
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import imageio_ffmpeg
@@ -9,7 +10,15 @@ import tiny_videos
 import torch
 
 from spectrum.errors import SpectrumError
-from spectrum.pipeline.media import read_metadata, to_uint8, write_frames, write_mp4, write_png
+from spectrum.pipeline.media import (
+    encode,
+    read_frames,
+    read_metadata,
+    to_uint8,
+    write_frames,
+    write_mp4,
+    write_png,
+)  # fmt: skip
 from spectrum.pipeline.sound import sound_of
 
 DOCUMENT = {"schema": 1, "prompt": 'a=b; #c \\d "e"\nü → 猫', "computed_steps": list(range(300))}
@@ -67,8 +76,8 @@ def test_a_failed_mp4_leaves_nothing(tmp_path):
 
 def test_frames_are_numbered(tmp_path):
     write_frames(tmp_path / "a", flat((9, 8, 7), 3), {"schema": 1})
-    write_frames(tmp_path / "a", flat((9, 8, 7), 2), {"schema": 1})
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["0000.png", "0001.png"]
+    write_frames(tmp_path / "a", flat((9, 8, 7), 2), {"schema": 1}, replace=True)
+    assert sorted(p.name for p in (tmp_path / "a").glob("0*")) == ["0000.png", "0001.png"]
 
 
 # -- sound ---------------------------------------------------------------------------------------
@@ -158,3 +167,52 @@ def test_sound_is_that_of_a_pipeline_with_a_vocoder():
     assert sound_of(SimpleNamespace(), (None, [False])) is None  # a safety checker's word
     with pytest.raises(SpectrumError, match="sound is not finite"):
         sound_of(pipe, (None, sound / 0))
+
+
+# -- what could lose a film or a picture at its end ----------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp"])
+def test_a_picture_in_any_format(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    encode(path, ending, flat((200, 30, 30), 1), DOCUMENT)
+    assert read_metadata(path) == DOCUMENT
+    found = read_frames(path, (1, 34, 50))
+    assert np.abs(found.astype(int) - (200, 30, 30)).max() <= 3
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".webm", ".gif", ".webp"])
+def test_a_film_in_any_format(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    frames = np.stack([np.full((34, 50, 3), (40 * k, 90, 20), np.uint8) for k in range(5)])
+    encode(path, ending, frames, DOCUMENT, 8)
+    assert read_metadata(path) == DOCUMENT
+    found = read_frames(path, (5, 34, 50))
+    assert np.abs(found.astype(int) - frames).max() <= 6
+
+
+def test_a_webm_has_sound(tmp_path):
+    audio = np.zeros((16000, 1), np.float32)
+    encode(tmp_path / "a.webm", ".webm", flat((9, 8, 7), 8), DOCUMENT, 8, audio, 16000)
+    assert "Audio: opus" in streams(tmp_path / "a.webm")[0][1]
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".webm", ".webp", ".gif", ".png"])
+def test_a_document_of_any_length_and_content(tmp_path, monkeypatch, ending):
+    """An argument of a command may have 128 kB, and a colon in a name is a protocol to ffmpeg."""
+    monkeypatch.chdir(tmp_path)
+    document = {"schema": 1, "prompt": "猫 =;#\\\n" * 40000}
+    name = Path(f"a:b{ending}")
+    encode(name, ending, flat((9, 8, 7), 2), document, 8)
+    assert read_metadata(name) == document
+    cycle = []
+    cycle.append(cycle)
+    odd = {"schema": 1, "half": "\ud800", "nan": float("nan"), "set": {2}, "in": [cycle], (1,): 2}
+    encode(name, ending, flat((9, 8, 7), 2), odd, 8)
+    found = read_metadata(name)
+    assert (found["half"], found["nan"], found["set"], found["(1,)"]) == ("?", "nan", "{2}", 2)
+
+
+def test_a_jpeg_says_what_it_cannot_hold(tmp_path):
+    with pytest.raises(SpectrumError, match=r"write a \.png"):
+        encode(tmp_path / "a.jpg", ".jpg", flat((9, 8, 7), 1), {"prompt": "x" * 70000})

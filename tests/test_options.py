@@ -19,12 +19,14 @@ from test_cli import FLUX, refused
 from tiny import tiny_flux
 
 from spectrum.errors import SpectrumError
+from spectrum.pipeline import known
 from spectrum.pipeline.discover import parameters
 from spectrum.pipeline.generate import plain
 from spectrum.pipeline.inputs import parse_extras
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.media import read_metadata
 from spectrum_cli import flags
+from spectrum_cli.help import PANELS
 from spectrum_cli.main import app
 
 ROOT = Path(__file__).parent.parent
@@ -79,6 +81,7 @@ def test_the_machine_options_reach_the_loading(spectrum, monkeypatch, loading, w
         raise SpectrumError("enough")
 
     monkeypatch.setattr("spectrum.pipeline.loading.load_pipeline", stop)
+    monkeypatch.setattr("spectrum.pipeline.beforehand.check", lambda *_: None)  # for they can't be
     given = ["--device", "cpu", "--dtype", "float16", "--offload", "group", "--quantize", "fp8"]
     given += ["--no-vae-tiling", "--compile", "--attention", "native"]
     refused(spectrum(*loading, *given), "enough", code=1)
@@ -89,6 +92,8 @@ def test_the_machine_options_reach_the_loading(spectrum, monkeypatch, loading, w
 def test_the_machine_options_that_cannot_be_had(spectrum, loading, tmp_path):
     refused(spectrum(*loading, "--attention", "flsh"), "did you mean 'flash'")
     refused(spectrum(*loading, "--quantize", "int2"), "no --quantize 'int2'", "int8, int4, fp8")
+    for option in ("--dtype", "--quantize", "--attention", "--offload", "--device"):
+        refused(spectrum(*loading, option, ""), "''")
     refused(spectrum(*loading, "--offload", "group", "--device", "cpu"), "--offload moves")
     refused(spectrum(*loading, "--dtype", "half"), "float16")
     refused(spectrum(*loading, "--device", "gpu"), "auto, cuda, cuda:N, mps and cpu")
@@ -108,8 +113,9 @@ def test_memory_is_told_by_every_command(spectrum, monkeypatch, loading):
 
     huge = Expectation({"transformer": 2**40}, 0, 2**30, 2**40, "cuda")
     monkeypatch.setattr("spectrum.pipeline.fit.expect", lambda *_: huge)
+    monkeypatch.setattr("spectrum.pipeline.loading.load_pipeline", lambda *_: 1 / 0)
     loading.remove("--quiet")
-    err = spectrum(*loading, "--attention", "flsh")[2]
+    err = spectrum(*loading)[2]
     assert "memory: weights 1024.0 GiB" in err
     assert "warning: 1024.0 GiB on a device that has 1.0 GiB free; --offload group" in err
 
@@ -194,9 +200,10 @@ def test_the_library_speaks_of_arguments(folder):
     assert found == []
 
 
-def test_what_the_pipeline_checks_is_wrong_usage(spectrum, gen_args):
+def test_what_the_pipeline_checks_is_wrong_usage(spectrum, monkeypatch, gen_args):
     told = "FluxPipeline refuses this: `max_sequence_length` cannot be greater than 512"
     refused(spectrum(*gen_args, "--set", "max_sequence_length=513", "x"), told)
+    monkeypatch.setattr(known, "sets_sigmas", lambda _: False)  # or it would be known beforehand
     told = "FluxPipeline refuses this: The current scheduler class"  # in a helper of its module
     refused(spectrum(*gen_args, "--scheduler", "heun", "--set", "sigmas=[1, 0.5]", "x"), told)
 
@@ -239,7 +246,7 @@ def test_only_before_it_denoises_does_the_pipeline_check(
 def test_an_argument_that_the_pipeline_needs(spectrum, monkeypatch, gen_args):
     needed = inspect.Parameter("mask_image", inspect.Parameter.KEYWORD_ONLY)
     taken = {**parameters(FluxPipeline), "mask_image": needed}
-    monkeypatch.setattr("spectrum.pipeline.generate.parameters", lambda _: taken)
+    monkeypatch.setattr("spectrum.pipeline.known.pipeline_parameters", lambda _: taken)
     refused(spectrum(*gen_args, "x"), "needs --set mask_image=VALUE")
 
 
@@ -315,3 +322,127 @@ def test_an_image_among_the_extras_is_a_path(tmp_path):
     assert extras["mask_image"].size == (8, 8)
     assert plain(extras["mask_image"]) == str(tmp_path / "in.png")
     assert plain(parse_extras(["day=2020-01-02"])["day"]) == "2020-01-02"
+
+
+# -- help, and the command line as such ----------------------------------------------------------
+
+
+def test_every_option_stands_in_a_panel():
+    known_names = " ".join(PANELS.values()).split()
+    for name, command in commands().items():
+        if name not in ("models", "doctor"):
+            missing = {p.name for p in command.params} - {*known_names, "file"}
+            assert not missing, (name, missing)
+    assert len(known_names) == len({*known_names})
+
+
+def test_help_has_panels_and_no_type_beside_flags(spectrum, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = spectrum("gen", "--help")
+    for panel in PANELS:
+        assert f"─ {panel} ─" in out
+    for command in (["gen"], ["models"], []):
+        assert "<bool>" not in spectrum(*command, "--help")[1]
+
+
+def test_two_seeds_are_not_one(spectrum):
+    refused(spectrum("gen", "--seed", 1, "--seed", 2, "x"), "--seed is given twice", "-n")
+
+
+def test_values_that_say_nothing_are_not_taken(spectrum):
+    for option in ("--target", "--method", "--quality", "--scheduler", "--model"):
+        refused(spectrum("gen", option, "", "x"), "''")
+    for option in ("--guidance", "--speedup", "--strength", "--blend", "--quality"):
+        for value in ("nan", "inf", "-inf"):
+            refused(spectrum("gen", option, value, "x"), option[2:])
+    refused(spectrum("gen", "--set", "sigmas=[1, .nan]", "x"), "not a finite number")
+    refused(spectrum("gen", "--set", "true_cfg_scale=3", "x"), "use --guidance for it")
+    refused(spectrum("gen", "--lora", "a/b:nan", "x"), "--lora", "nan")
+    refused(spectrum("tune", "--minutes", "nan"), "--minutes")
+    refused(spectrum("plan", "--alpha", "nan"), "--alpha")
+
+
+def test_what_is_no_place_of_this_machine(spectrum):
+    refused(spectrum("gen", "-m", "https://huggingface.co/org/name", "x"), "https://", "org/name")
+    refused(spectrum("gen", "-m", "./models/mine", "x"), "no folder ./models/mine")
+    refused(spectrum("gen", "--image", "https://host/x.png", "x"), "no address is fetched")
+    refused(spectrum("gen", "--weights", "https://host/x", "x"), "no address")
+
+
+def test_a_prompt_that_is_not_utf_8(spectrum):
+    refused(spectrum("gen", "caf\udce9"), "not text in UTF-8")
+
+
+def test_a_model_is_named_either_way(spectrum):
+    for command in ("plan", "tune", "inspect"):
+        refused(spectrum(command, "demo-imag"), "no model 'demo-imag'")
+        refused(spectrum(command, "-m", "demo-imag"), "no model 'demo-imag'")
+        refused(spectrum(command, "demo-image", "-m", "demo-video"), "the model is given twice")
+    refused(spectrum("inspect"), "which MODEL?")
+    assert spectrum("plan", "demo-video")[1] == spectrum("plan", "-m", "demo-video")[1]
+
+
+def test_plan_takes_quality_and_scheduler(spectrum):
+    _, out, _ = spectrum("plan", "--quality", "good", "--json")
+    document = json.loads(out)
+    assert document["computed_steps"] == [0, 1, 49]
+    assert document["forecast_steps"] is document["ideal_speedup"] is None
+    assert "only the run shows" in spectrum("plan", "--quality", "good")[1]
+    assert "not yet those of euler" in spectrum("plan", "--scheduler", "euler")[1]
+    refused(spectrum("plan", "--scheduler", "heun"), "sets the noise levels itself")
+    refused(spectrum("plan", "--quality", "good", "--speedup", 2), "give it or --speedup")
+
+
+def test_plan_names_the_method_whose_schedule_it_shows(spectrum):
+    assert "method published" in spectrum("plan", "--alpha", 3)[1]
+    assert "method affine" in spectrum("plan", "--alpha", 3, "--method", "affine")[1]
+    refused(spectrum("plan", "--alpha", 3, "--method", "spectrum"), "of the published schedule")
+
+
+def test_short_names_of_dtypes():
+    from spectrum.pipeline.preset import check_dtype
+
+    assert [check_dtype(name) for name in ("bf16", "fp16", "fp32", "float16")] == [
+        "bfloat16", "float16", "float32", "float16",
+    ]  # fmt: skip
+
+
+def test_values_are_completed():
+    found = {
+        parameter.name: parameter._custom_shell_complete
+        for name in ("gen", "compare") for parameter in commands()[name].params
+    }  # fmt: skip
+    expected = {
+        "scheduler": "euler-ancestral", "dtype": "bf16", "offload": "group", "quantize": "int8",
+        "quality": "draft", "target": "denoised", "model": "demo-video", "attention": "native",
+    }  # fmt: skip
+    for name, value in expected.items():
+        assert value in [item.value for item in found[name](None, None, value[:3])], name
+    methods = [item.value for item in found["method"](None, None, "fewer")]
+    assert methods == ["fewer-steps"]  # of compare, which has gen's too
+
+
+def test_advice_fits_what_failed():
+    from types import SimpleNamespace
+
+    from spectrum.errors import out_of_memory
+    from spectrum.pipeline.generate import _remedy
+
+    on_cpu = out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert on_cpu == out_of_memory(MemoryError())
+    assert "`offload`" not in on_cpu
+    assert "`offload` model" in out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert out_of_memory(ValueError("odd")) is None
+    assert "float32" not in _remedy(SimpleNamespace(dtype=torch.float32))
+    assert "float32" in _remedy(SimpleNamespace(dtype=torch.bfloat16))
+
+
+def test_what_a_file_system_refuses_is_no_defect(spectrum, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "a.png")
+
+    monkeypatch.setattr("spectrum_cli.gen.seeds_from", full)
+    code, _, err = spectrum("gen", "x")
+    assert (code, err) == (1, "spectrum: a.png: No space left on device\n")
+    refused(spectrum("gen", "-m", "x" * 300, "x"), "no model")
+    refused(spectrum("show", "."), "0000.png: no such file")

@@ -174,7 +174,7 @@ def test_a_run_that_fails_leaves_none(spectrum, monkeypatch, tmp_path, kept):
         raise KeyboardInterrupt
 
     args = ["gen", *FLUX, "--weights", "flux", "--steps", 6, "--speedup", 1.5, "--seed", 1, "-q"]
-    monkeypatch.setattr("spectrum.pipeline.media.write_png", fail)
+    monkeypatch.setattr("spectrum.pipeline.media.encode_png", fail)
     assert spectrum(*args, "--preview", 1, "x")[0] == 130
     assert kept
     assert [path.name for path in tmp_path.iterdir()] == ["flux"]

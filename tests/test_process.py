@@ -79,7 +79,7 @@ def test_a_signal_leaves_nothing(weights, tmp_path, number):
     code, word = STOPPED[number]
     assert process.returncode == code
     assert out == ""
-    assert err.splitlines()[-1] == f"spectrum: {word}; the file under way was not written"
+    assert err.splitlines()[-1] == f"spectrum: {word}; no unfinished file is left"
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
 

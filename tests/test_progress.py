@@ -1,11 +1,12 @@
 import io
+import json
 
 import pytest
 from rich.console import Console
 
 from spectrum.report import Report, Step
 from spectrum_cli import progress as module
-from spectrum_cli.progress import Progress
+from spectrum_cli.progress import JsonProgress, Progress
 
 
 def render(progress, width, encoding="utf-8"):
@@ -53,3 +54,87 @@ def test_many_steps_wrap_and_none_is_lost(half_way):
 def test_without_unicode_the_shapes_still_differ(half_way):
     line = render(half_way, 80, "ascii")[2]
     assert line == "#ooo" * 5 + "#oo" + "." * 27
+
+
+def after(steps, done, count=1):
+    report = Report(steps, list(range(0, steps, 4)))
+    progress = Progress("x", True, 1 + (count > 1), count, 10.0 if count > 1 else None)
+    progress.on_step(report, None)
+    for step in range(done):
+        report.steps.append(Step(step, step % 4 == 0, 1.0))
+    return progress
+
+
+@pytest.mark.parametrize(("steps", "width"), [(150, 80), (320, 80), (1000, 80), (10_000, 200)])
+def test_of_long_runs_the_marks_fill_four_rows_at_most_and_move(steps, width):
+    rows = {}
+    for done in (0, steps // 2, steps):
+        lines = render(after(steps, done), width)
+        assert max(map(len, lines)) <= width
+        assert len(lines) <= 7
+        rows[done] = "".join(line.split(" ")[0] for line in lines[2:-1])
+    assert set(rows[0]) == {"·"}
+    assert "·" not in rows[steps]
+    pending = rows[steps // 2].count("·")
+    assert abs(pending - len(rows[0]) / 2) <= 1
+
+
+def test_of_several_it_says_which_one_and_the_time_for_all():
+    lines = render(after(10, 5, count=4), 80)
+    assert lines[0] == "2/4  x"
+    assert "30.0 s left for all" in lines[-1]  # 10 s each: this one has only begun
+    assert max(map(len, lines)) <= 80
+    assert "for all" not in render(after(10, 5), 80)[-1]
+
+
+def test_what_diffusers_cuts_off_a_prompt_is_a_sentence():
+    from spectrum_cli.noise import _sentence
+
+    told = _sentence(
+        "The following part of your input was truncated because CLIP can only handle sequences up"
+        " to 77 tokens: ['in the rain', 'at dusk']"
+    )
+    assert told == (
+        "note: the model reads 77 tokens of a prompt; these words were lost: in the rain at dusk"
+    )
+    assert _sentence("odd") == "diffusers: odd"
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 200])
+def test_models_fit_a_terminal_and_no_word_is_broken(width):
+    from spectrum.pipeline.catalog import read_presets
+    from spectrum_cli.models import _row, table
+
+    rows = [_row(preset) for preset in read_presets()[0]]
+    lines = table(rows, width)
+    assert max(map(len, lines)) <= width
+    assert [line.split()[0] for line in lines[1:]] == [row["name"] for row in rows]
+    assert len(table(rows, None)[0].split()) == 7
+
+
+def test_a_long_run_says_where_it_is_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(module, "EVERY", 0.0)
+    report = Report(4, [0, 2])
+    progress = Progress("x")
+    progress.on_step(report, None)
+    for index in range(3):
+        report.steps.append(Step(index, index != 1, 0.5))
+        progress.on_step(report, report.steps[-1])
+    err = capsys.readouterr().err
+    assert "denoise: 4 steps, 2 of them computed\n1/4  1 computed  0 forecast" in err
+    assert "3/4  2 computed  1 forecast" in err
+
+
+def test_progress_for_programs(capsys):
+    report = Report(2, [0])
+    progress = JsonProgress("x", True, 2, 3)
+    progress.stage("load")
+    progress.on_step(report, None)
+    report.steps.append(Step(0, True, 0.5))
+    progress.on_step(report, report.steps[-1])
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["stage"] for line in lines] == ["load", "denoise", "denoise"]
+    assert lines[-1] == {
+        "image": 2, "images": 3, "stage": "denoise", "step": 0, "steps": 2, "computed": True,
+        "seconds": 0.5, "left": 0.0,
+    }  # fmt: skip

@@ -236,9 +236,36 @@ def test_without_matplotlib_all_but_the_picture_comes_out(
     assert json.loads(out)["plot"] is None
 
 
-def test_too_little_time_is_said_after_the_first_run(spectrum, args, counted):
+def test_too_little_time_is_said_at_once_where_no_machine_has_it(spectrum, args, counted, tmp_path):
+    result = spectrum(*args, "--quiet", "--minutes", 0.0001)
+    assert refused(result, "--minutes 0.0001", "runs at least")
+    assert counted.taken() == 0
+    assert not list(tmp_path.glob("*.tune"))
+
+
+def test_too_little_time_on_this_machine_is_said_after_two_runs_and_leaves_nothing(
+    spectrum, args, counted, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("spectrum.tune.budget._FASTEST", 0)
     assert refused(spectrum(*args, "--quiet", "--minutes", 0.0001), "--minutes 0.0001", "or more")
-    assert counted.taken() == 1
+    assert counted.taken() == 2
+    assert not list(tmp_path.glob("*.tune"))
+
+
+def test_the_estimate_does_not_trust_a_slow_first_run(base, tmp_path):
+    bench = MadeUp(base, tmp_path, BEST)
+    bench.plain(0)
+    bench.store.runs["plain #0"] |= {"step_seconds": 3.0, "other_seconds": 50.0}
+    assert bench.timing() == (3.0, 50.0)
+    bench.plain(1)
+    assert bench.timing() == (0.1, 0.0)
+
+
+def test_a_folder_of_other_things_is_no_store(spectrum, args, tmp_path):
+    (tmp_path / "mine.tune").mkdir()
+    (tmp_path / "mine.tune/plain-000.npy").write_text("mine")
+    assert refused(spectrum(*args, "--force", "-o", "mine.yaml"), "mine.tune holds other things")
+    assert (tmp_path / "mine.tune/plain-000.npy").read_text() == "mine"
 
 
 def test_refusals(spectrum, args, tmp_path):
@@ -676,14 +703,14 @@ def test_what_was_tuned_before_for_other_steps_stays(tmp_path):
     preset, path = find_preset("demo-image"), tmp_path / "mine.yaml"
     write_preset(path, tuned_yaml(preset, made_up(), []))
     other = Choice((0, 20, 49), 4.0, ALWAYS, 4.0)
-    write_preset(path, tuned_yaml(read_preset(path), made_up(other), []))
+    write_preset(path, tuned_yaml(read_preset(path), made_up(other), []), replace=True)
     assert "length: 4, trust: always," in path.read_text()
     after = read_preset(path).cache.tuned
     kept = [(entry.steps, entry.length, entry.trust) for entry in after]
     assert kept[0] == (list(other.steps), 4.0, ALWAYS)
     assert (list(BEST.steps), BEST.length, BEST.trust) in kept[1:]
     again = replace(BEST, steps=(*BEST.steps[:-2], 43, 46))  # found anew
-    write_preset(path, tuned_yaml(read_preset(path), made_up(again), []))
+    write_preset(path, tuned_yaml(read_preset(path), made_up(again), []), replace=True)
     steps = [entry.steps for entry in read_preset(path).cache.tuned]
     assert steps == [list(again.steps), list(other.steps)]
 
@@ -695,12 +722,12 @@ def test_a_scale_is_written_alone_where_no_steps_were_better(tmp_path):
     assert (cache.scale, cache.tuned) == (5.66, [])
     assert "# +1.50 ± 0.50 dB over the default, which is 4; mean of" in text
     text = tuned_yaml(find_preset("demo-image"), made_up(BEST, ANOTHER), [])
-    write_preset(tmp_path / "mine.yaml", text)
+    write_preset(tmp_path / "mine.yaml", text, replace=True)
     cache = read_preset(tmp_path / "mine.yaml").cache
     assert (cache.scale, cache.tuned[0].steps) == (5.66, list(BEST.steps))
     assert "+0.75 ± 0.25 dB over the plan by this scale" in text
     text = tuned_yaml(read_preset(tmp_path / "mine.yaml"), made_up(BEST), [])
-    write_preset(tmp_path / "mine.yaml", text)
+    write_preset(tmp_path / "mine.yaml", text, replace=True)
     assert read_preset(tmp_path / "mine.yaml").cache.scale is None  # the law's was as good now
 
 

@@ -24,25 +24,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from spectrum.pipeline.files import lock
 
 LEASE, BEAT = 60.0, 10.0  # seconds
-
-
-def lock(handle: int, wait: bool = False) -> bool | None:
-    """Lock an open file for this process. False: another one has it. None: there are no locks."""
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
 
 
 @contextmanager

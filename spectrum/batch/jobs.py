@@ -11,16 +11,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from spectrum import __version__
-from spectrum.batch.names import Names, asked_name
+from spectrum.batch.names import Names, asked_name, values_of
 from spectrum.batch.reading import Problem, Raw
 from spectrum.batch.values import SEEDS, validated
 from spectrum.errors import SpectrumError, UsageError
+from spectrum.pipeline import beforehand, known
+from spectrum.pipeline.discover import parameters, pipeline_class
 from spectrum.pipeline.inputs import ImageFile
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.preset import Preset
@@ -89,6 +90,38 @@ def check_jobs(raws: Iterable[Raw | Problem], checker: Checker) -> list[Job]:
             wrong.add(raw.line, str(error))
     wrong.raise_any()
     return jobs
+
+
+def check_calls(jobs: Iterable[Job], device: str) -> None:
+    """What is known to fail once the models are loaded. Raises JobErrors."""
+    wrong = JobErrors()
+    models: dict[object, str | None] = {}  # what is wrong with each
+    for job in jobs:
+        try:
+            check_call(job.request)
+            if job.model not in models:
+                models[job.model] = _wrong_with(job, device)
+            if told := models[job.model]:
+                wrong.add(job.line, told)
+        except SpectrumError as error:
+            wrong.add(job.line, str(error))
+    wrong.raise_any()
+
+
+def check_call(request: Request) -> None:
+    """Raise UsageError for an argument that the pipeline's call does not take; no image is read."""
+    taken = known.pipeline_parameters(request.pipeline)
+    if taken is None:
+        taken = parameters(pipeline_class(request.pipeline, request.preset.path))
+    beforehand.call_arguments(request.pipeline, taken, request)
+
+
+def _wrong_with(job: Job, device: str) -> str | None:
+    try:
+        beforehand.check(job.request, device, job.options)
+    except SpectrumError as error:
+        return str(error)
+    return None
 
 
 def _lines(numbers: Sequence[int]) -> str:
@@ -189,16 +222,7 @@ class Checker:
         ending = ".mp4" if request.fps is not None and request.frames > 1 else ".png"
         if output is not None:
             return self.names.unique(asked_name(output, ending), ending)
-        values = {
-            "index": index,
-            "seed": seed,
-            "prompt": request.prompt,
-            "model": request.preset.name,
-            "date": date.today().isoformat(),
-            "speedup": f"{request.speedup:g}",
-            "steps": request.steps,
-        }
-        return self.names.of(values, ending)
+        return self.names.of(values_of(request, seed, index), ending)
 
 
 # -- ids -----------------------------------------------------------------------------------------

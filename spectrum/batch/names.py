@@ -6,8 +6,13 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING
 
 from spectrum.errors import UsageError
+
+if TYPE_CHECKING:
+    from spectrum.pipeline.request import Request
 
 TEMPLATE = "{index}-{prompt:40}-{seed}"
 FIELDS = ("index", "seed", "prompt", "model", "date", "speedup", "steps")
@@ -53,6 +58,42 @@ def _is_odd(letter: str) -> bool:
     )  # fmt: skip
 
 
+def check_fields(template: str, argument: str) -> bool:
+    """Whether it has fields. Raises UsageError for one that there is not."""
+    found = [name for name, _ in _FIELD.findall(template)]
+    for name in found:
+        if name not in FIELDS:
+            told = ", ".join(f"{{{field}}}" for field in FIELDS)
+            raise UsageError(f"`{argument}` has no field {{{name}}}; there are {told}")
+    return bool(found)
+
+
+def values_of(request: Request, seed: int, index: int) -> dict[str, object]:
+    """What the fields say of a run."""
+    return {
+        "index": index,
+        "seed": seed,
+        "prompt": request.prompt,
+        "model": request.preset.name,
+        "date": date.today().isoformat(),
+        "speedup": f"{request.speedup:g}",
+        "steps": request.steps,
+    }
+
+
+def fill(template: str, values: Mapping[str, object], digits: int) -> str:
+    """The template with values for its fields, the index with so many digits."""
+
+    def one(match: re.Match[str]) -> str:
+        name, most = match[1], int(match[2]) if match[2] else None
+        if name == "index":
+            return f"{values[name]:0{digits}}"
+        text = str(values[name])
+        return words(text, most) if name == "prompt" else text[:most]
+
+    return re.sub("--+", "-", _FIELD.sub(one, template))  # a field may be empty
+
+
 @dataclass
 class Names:
     """The names of one batch, no two of them alike, to file systems that ignore case either.
@@ -66,10 +107,7 @@ class Names:
     _taken: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, _ in _FIELD.findall(self.template):
-            if name not in FIELDS:
-                told = ", ".join(f"{{{field}}}" for field in FIELDS)
-                raise UsageError(f"`name` has no field {{{name}}}; there are {told}")
+        check_fields(self.template, "name")
         rest = _FIELD.sub("", self.template)
         if any(letter in "{}/\\" for letter in rest) or not self.template.strip():
             raise UsageError(
@@ -78,16 +116,7 @@ class Names:
 
     def of(self, values: Mapping[str, object], ending: str) -> str:
         """The template filled in, with this ending."""
-
-        def fill(match: re.Match[str]) -> str:
-            name, most = match[1], int(match[2]) if match[2] else None
-            if name == "index":
-                return f"{values[name]:0{self.digits}}"
-            text = str(values[name])
-            return words(text, most) if name == "prompt" else text[:most]
-
-        filled = re.sub("--+", "-", _FIELD.sub(fill, self.template))  # a field may be empty
-        return self.unique(safe(filled), ending)
+        return self.unique(safe(fill(self.template, values, self.digits)), ending)
 
     def unique(self, stem: str, ending: str) -> str:
         """The stem and the ending; with a number between them where that is taken."""

@@ -5,24 +5,21 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from spectrum.batch.claims import Claim
-from spectrum.batch.jobs import Job, JobErrors, grouped
+from spectrum.batch.jobs import Job, check_call, grouped
 from spectrum.batch.manifest import Record
 from spectrum.batch.store import FolderError, LostClaim, Store, job_document
 from spectrum.batch.watch import Ended, Watch
-from spectrum.errors import SpectrumError
-from spectrum.pipeline.discover import pipeline_class
-from spectrum.pipeline.generate import Generation, call_arguments, generate, metadata
+from spectrum.errors import SpectrumError, out_of_memory
+from spectrum.pipeline.generate import Generation, generate, metadata
 from spectrum.pipeline.media import encode_mp4, encode_png
-from spectrum.pipeline.request import Request
 
 PAUSE = 0.5  # seconds between two looks at what another process is making
 _LONGEST = 1000  # characters of an error
@@ -166,26 +163,7 @@ def _encode(made: Generation, job: Job, document: dict[str, Any], path: Path) ->
 
 def reason(error: Exception) -> str:
     """One line that says what is wrong."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "out of memory: try a smaller `width` and `height`, or fewer `frames`"
+    if told := out_of_memory(error):
+        return told
     text = " ".join(str(error).split())[:_LONGEST]
     return text if isinstance(error, SpectrumError) else f"{type(error).__name__}: {text}"
-
-
-def check_call(request: Request) -> None:
-    """Raise UsageError for an argument that the pipeline's call does not take; no image is read."""
-    stand_in = request.image and Image.new("RGB", (8, 8))
-    extras = dict.fromkeys(request.extras)
-    cls = pipeline_class(request.pipeline, request.preset.path)
-    call_arguments(cls, replace(request, image=stand_in, extras=extras))
-
-
-def check_calls(jobs: Iterable[Job]) -> None:
-    """The same for all of them at once. Raises JobErrors."""
-    wrong = JobErrors()
-    for job in jobs:
-        try:
-            check_call(job.request)
-        except SpectrumError as error:
-            wrong.add(job.line, str(error))
-    wrong.raise_any()

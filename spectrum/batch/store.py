@@ -17,25 +17,20 @@ import errno
 import os
 import re
 import secrets
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from spectrum.batch.claims import BEAT, LEASE, Claim, Claims, locked
+from spectrum.batch.claims import BEAT, LEASE, Claim, Claims
 from spectrum.batch.manifest import Manifest, Record
 from spectrum.errors import SpectrumError, UsageError
+from spectrum.pipeline.files import place, sync, uninterrupted
 from spectrum.pipeline.media import read_metadata
 
 ENDINGS = (".png", ".mp4")
-_SIGNALS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
 _PARTIAL = re.compile(r"\.([0-9a-f]{16,64})\.[0-9a-f]+\.partial")
 # Wrong with the folder, not with a job: whatever is made next would meet the same.
 _OF_THE_FOLDER = {
@@ -71,26 +66,6 @@ def _folder_error(folder: Path, reason: str | None) -> FolderError:
     return FolderError(f"{folder}: {reason}; mend that, and the same command goes on")
 
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Signals wait until the end, where this thread would get them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = {
-        int(number): signal.signal(number, lambda number, _: came.append(number))
-        for number in _SIGNALS
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
-
-
 class Store:
     """A folder of outputs, opened: made if need be, cleaned of what the dead left, and read.
 
@@ -105,8 +80,7 @@ class Store:
         self.folder, own = folder, folder / ".spectrum"
         self.records: dict[str, Record] = {}
         self._retried: dict[str, Record] = {}
-        self._lock = own / "lock"
-        self._manifest = Manifest(folder, self._lock)
+        self._manifest = Manifest(folder, own / "lock")
         self.claims = Claims(own / "claims", lease, beat)
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file; give a folder as `output`")
@@ -161,11 +135,11 @@ class Store:
             with _in_folder(self.folder):
                 os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
                 encode(partial)
-                _sync(partial)
+                sync(partial)
                 if not claim.holds:
                     raise LostClaim(f"{name}: another process has taken this job")
-                with _uninterrupted():
-                    return self._keep(claim, record, self._place(partial, name))
+                with uninterrupted():
+                    return self._keep(claim, record, place(partial, self.folder / name))
         finally:
             with suppress(OSError):
                 partial.unlink()
@@ -173,7 +147,7 @@ class Store:
     def _keep(self, claim: Claim, record: Record, path: Path) -> Record:
         """The record, written with its file, or else left for those to find who inherit."""
         try:
-            _sync(self.folder)
+            sync(self.folder)
             record = record.model_copy(update={"file": path.name, "bytes": path.stat().st_size})
             self.record(record)
         except BaseException:
@@ -200,22 +174,6 @@ class Store:
 
     # -- files -----------------------------------------------------------------------------------
 
-    def _place(self, partial: Path, name: str) -> Path:
-        for path in _names(self.folder / name):
-            try:
-                os.link(partial, path)
-                return path
-            except FileExistsError:
-                continue
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
-                    raise
-            with locked(self._lock):  # no links here: all who come this way come one by one
-                if not os.path.lexists(path):
-                    partial.rename(path)
-                    return path
-        raise AssertionError("there is always a free name")
-
     def _recover(self) -> None:
         """Take over what the dead had claimed: remove their outputs under way, and take in those
         in place before anybody else can claim these jobs."""
@@ -231,24 +189,6 @@ class Store:
                     for path in paths:
                         path.unlink(missing_ok=True)
             self.rescan()
-
-
-def _names(path: Path) -> Iterator[Path]:
-    """name, name-2, name-3, ..."""
-    yield path
-    for number in count(2):
-        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
-
-
-def _sync(path: Path) -> None:
-    """See that a file's content, or a folder's names, are on disk."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _record_in(path: Path) -> Record | None:

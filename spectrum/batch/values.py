@@ -158,7 +158,7 @@ def sweep(seeds: str | None, texts: Sequence[str]) -> list[dict[str, Any]]:
         if key in axes:
             raise UsageError(f"{option}: {key} is swept twice; leave one")
         try:
-            axes[key] = [validated({key: value})[key] for value in _listed(key, listed)]
+            axes[key] = [validated({key: value})[key] for value in each_of(key, listed)]
         except (UsageError, KeyError) as error:
             raise UsageError(f"{option} {listed!r}: {error}") from None
     if (count := prod(len(values) for values in axes.values())) > MOST:
@@ -166,7 +166,7 @@ def sweep(seeds: str | None, texts: Sequence[str]) -> list[dict[str, Any]]:
     return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
 
 
-def _listed(key: str, text: str) -> list[str]:
+def each_of(key: str, text: str) -> list[str]:
     """The values between the commas; of whole numbers, 3-6 is 3, 4, 5 and 6."""
     values = []
     for part in text.split(","):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
-
-from spectrum.denoiser import find_denoisers
 from spectrum.errors import SpectrumError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CacheKind = Literal["taylorseer", "firstblock"]
 
@@ -44,6 +44,9 @@ class Calls:
 def check_class(pipe: Any, kind: CacheKind) -> None:
     """Raise NotForThisClass where a denoiser is none that this cache takes."""
     from diffusers import CacheMixin
+    from torch import nn
+
+    from spectrum.denoiser import find_denoisers
 
     for denoiser in find_denoisers(pipe).values():
         name = type(denoiser).__name__
@@ -116,6 +119,8 @@ def firstblock_threshold(computed: Callable[[float], float], budget: int) -> flo
 @contextmanager
 def cached(pipe: Any, config: Any) -> Iterator[Calls]:
     """The cache in every denoiser; counts how often their last blocks are really computed."""
+    from spectrum.denoiser import find_denoisers
+
     calls = Calls()
     with ExitStack() as stack:
         for denoiser in find_denoisers(pipe).values():
@@ -155,6 +160,8 @@ def _counted(block: Any, calls: Calls) -> Iterator[None]:
 
 
 def _last_block(denoiser: nn.Module) -> nn.Module:
+    from torch import nn
+
     lists = [
         child
         for name, child in denoiser.named_children()

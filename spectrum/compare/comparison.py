@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol
 
 import torch
 
 from spectrum import __version__
 from spectrum.compare.figures import PLAIN, Outcome, Outcomes, methods
-from spectrum.compare.folder import Folder, files, replacing
+from spectrum.compare.folder import Folder, files
 from spectrum.compare.metrics import likeness
-from spectrum.compare.rivals import Rival, check, make, prepared, why_left_out
+from spectrum.compare.rivals import Case, Rival, why_left_out
+from spectrum.compare.running import check, make, prepared
 from spectrum.compare.sheet import AMPLIFY
 from spectrum.errors import SpectrumError
+from spectrum.pipeline.folders import write_folder
 from spectrum.pipeline.generate import Generation, generate, machine, metadata
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.request import Request
@@ -26,15 +30,9 @@ from spectrum.report import Report, Step
 # Of result.json. Raised when a key changes its meaning.
 SCHEMA = 1
 
+PACE_STEPS = 3  # plain ones, timed before and after each run
+
 _PACKAGES = ("spectrum-diffusion", "torch", "diffusers", "transformers", "torchmetrics")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A prompt and the seed of its noise, which all rivals start from."""
-
-    prompt: str
-    seed: int
 
 
 class Watcher(Protocol):
@@ -56,6 +54,10 @@ class _Nobody:
     def step(self, report: Report, step: Step | None) -> None: ...
 
     def end(self, case: Case, name: str, outcome: Outcome | str) -> None: ...
+
+
+class _Enough(Exception):
+    """So many steps are enough."""
 
 
 @dataclass
@@ -94,20 +96,24 @@ class Comparison:
         computed = [int(done[name].computed) for name in names if name in done]
         return max(computed, default=max(1, int(self.plain.steps / self.speedup + 1e-9)))
 
-    def write(self, path: Path) -> dict[str, Any]:
-        """Run, and write the folder whole or not at all; one that is there is replaced.
+    def write(self, path: Path, replace: bool = False) -> tuple[Path, dict[str, Any]]:
+        """Run, and write the folder, whole or not at all: see `spectrum.pipeline.folders`.
 
-        Returns what is in its result.json. A rival that fails is left out, with the reason;
-        raises SpectrumError where a plain run or every rival fails.
+        Returns where it is, and what is in its result.json. A rival that fails is left out, with
+        the reason; raises SpectrumError where a plain run or every rival fails.
         """
-        check(self.pipe, self.rivals)
-        with replacing(path, self.fps) as folder:
+        document: dict[str, Any] = {}
+
+        def fill(partial: Path) -> None:
+            folder = Folder(partial, self.fps)
             self._warm_up()
             for case in self.cases:
                 self._run(case, folder)
-            document = self.document()
+            document.update(self.document())
             folder.finish(document)
-        return document
+
+        check(self.pipe, self.rivals)
+        return write_folder(path, fill, replace), document
 
     def _warm_up(self) -> None:
         """The plain run comes first, and would pay for what a process does once."""
@@ -158,7 +164,11 @@ class Comparison:
         self, rival: Rival, case: Case, folder: Folder, reference: Generation | None
     ) -> Generation:
         """One run, written, and measured against the reference if there is one."""
+        before = self._plain_step(case) if reference is not None else 0.0
         made, computed = make(self.pipe, rival, case.prompt, case.seed, self.watcher.step)
+        beside = made.report.denoise_seconds / made.report.num_steps
+        if reference is not None:
+            beside = (before + self._plain_step(case)) / 2
         number = len(self.outcomes)
         file = folder.add(number, rival.name, made.frames, self._metadata(rival, case, made))
         near, apart = None, None
@@ -167,9 +177,24 @@ class Comparison:
             apart = folder.add_difference(number, rival.name, made.frames, reference.frames)
         self.outcomes[-1][rival.name] = Outcome(
             computed, made.encode_seconds, made.denoise_seconds, made.decode_seconds,
-            file, apart, near, tuple(made.report.notes),
+            file, apart, near, beside, tuple(made.report.notes),
         )  # fmt: skip
         return made
+
+    def _plain_step(self, case: Case) -> float:
+        """Seconds that a step takes now without any rival: a machine is not always equally fast,
+        so that each run is measured by plain steps right beside it."""
+        seconds: list[float] = []
+
+        def count(_report: Report, step: Step | None) -> None:
+            if step is not None:
+                seconds.append(step.seconds)
+            if len(seconds) >= PACE_STEPS:
+                raise _Enough
+
+        with suppress(_Enough):
+            generate(self.pipe, replace(self.plain, prompt=case.prompt), case.seed, count)
+        return median(seconds)
 
     def _leave_out(self, place: int, reason: str) -> None:
         """Of the cases before as well: means over fewer would not compare."""
@@ -212,10 +237,16 @@ class Comparison:
             "speedup": self.speedup,
             "plain": {"runs": [outcomes[PLAIN].document() for outcomes in self.outcomes]},
             "methods": methods(self.rivals, self.outcomes),
+            "plain_step_seconds": self._pace(),
             "difference_times": AMPLIFY,
             "files": files(self.fps is not None),
             **self._conditions(),
         }
+
+    def _pace(self) -> dict[str, float]:
+        """Of plain steps beside all runs: far apart where the clock is not to be trusted."""
+        steps = [one.plain_step for outcomes in self.outcomes for one in outcomes.values()]
+        return {"least": min(steps), "most": max(steps)}
 
     def _conditions(self) -> dict[str, Any]:
         return {

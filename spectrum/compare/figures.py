@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from spectrum.compare.metrics import Likeness, spread
@@ -23,11 +24,16 @@ class Outcome:
     file: str
     difference: str | None  # None, as the likeness is, for the plain run itself
     likeness: Likeness | None
+    plain_step: float  # seconds, of plain steps right before and after this run
     notes: tuple[str, ...] = ()
 
     @property
+    def other_seconds(self) -> float:
+        return self.encode_seconds + self.decode_seconds
+
+    @property
     def seconds(self) -> float:
-        return self.encode_seconds + self.denoise_seconds + self.decode_seconds
+        return self.denoise_seconds + self.other_seconds
 
     def document(self) -> dict[str, Any]:
         return {
@@ -38,6 +44,7 @@ class Outcome:
                 "encode": self.encode_seconds,
                 "denoise": self.denoise_seconds,
                 "decode": self.decode_seconds,
+                "plain_step": self.plain_step,
             },
             "likeness": asdict(self.likeness) if self.likeness else None,
             "notes": list(self.notes),
@@ -71,13 +78,13 @@ def _figures(name: str, cases: Sequence[Outcomes]) -> dict[str, Any]:
     mine = [case[name] for case in cases if name in case]
     if not mine:
         return {}
-    plain = [case[PLAIN] for case in cases]
     near = _likenesses(name, cases)
-    denoise = [a.denoise_seconds / b.denoise_seconds for a, b in zip(plain, mine, strict=True)]
-    whole = [a.seconds / b.seconds for a, b in zip(plain, mine, strict=True)]
+    plain = [case[PLAIN].computed * case[name].plain_step for case in cases]
+    denoise = [a / b.denoise_seconds for a, b in zip(plain, mine, strict=True)]
+    whole = [(a + b.other_seconds) / b.seconds for a, b in zip(plain, mine, strict=True)]
     return {
         "computed_steps": _mean([one.computed for one in mine]),
-        "speedup": {"denoise": _mean(denoise), "whole": _mean(whole)},
+        "speedup": {"denoise": _mean_and_median(denoise), "whole": _mean_and_median(whole)},
         "psnr": _mean_and_worst([one.psnr for one in near], min),
         "ssim": _mean_and_worst([one.ssim for one in near], min),
         "lpips": _mean_and_worst([one.lpips for one in near if one.lpips is not None], max),
@@ -105,6 +112,10 @@ def _mean(values: Sequence[float]) -> dict[str, float | None]:
     return asdict(spread(values))
 
 
+def _mean_and_median(values: Sequence[float]) -> dict[str, float | None]:
+    return {**_mean(values), "median": median(values)}
+
+
 def _mean_and_worst(
     values: Sequence[float], worst: Callable[[Sequence[float]], float]
 ) -> dict[str, float | None] | None:
@@ -125,8 +136,8 @@ def row(method: dict[str, Any], document: dict[str, Any]) -> list[str]:
     speedup, psnr = method["speedup"], method["psnr"]
     return [
         f"{method['computed_steps']['mean']:g} of {document['steps']}",
-        f"{speedup['denoise']['mean']:.2f}×",
-        f"{speedup['whole']['mean']:.2f}×",
+        f"{speedup['denoise']['median']:.2f}×",
+        f"{speedup['whole']['median']:.2f}×",
         _text(psnr, ".2f"),
         f"{psnr['worst']:.2f}",
         _text(method["ssim"], ".4f"),

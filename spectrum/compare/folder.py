@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +19,6 @@ _SHEET, _STRIP, _FILM = "sheet.png", "strip.png", "side-by-side.mp4"
 _FILMED = 4
 
 
-@contextmanager
-def replacing(path: Path, fps: int | None) -> Iterator[Folder]:
-    """A folder under another name, which takes the place of `path` at the end.
-
-    After any failure there is none, and what was at `path` stays.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        (partial / _PICTURES).mkdir(parents=True)
-        yield Folder(partial, fps)
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 class Folder:
     """Files of a comparison under way, of films or (where `fps` is None) of pictures.
 
@@ -47,6 +27,7 @@ class Folder:
 
     def __init__(self, path: Path, fps: int | None) -> None:
         self._path, self._fps = path, fps
+        (path / _PICTURES).mkdir()
         self._sheets: list[Frames] = []
         self._strips: list[Frames] = []
         self._films: list[Frames] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, filterwarnings
 
 from spectrum.errors import SpectrumError
-from spectrum.pipeline.media import whole
+from spectrum.pipeline.files import write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,8 +76,8 @@ def can_draw() -> bool:
     return True
 
 
-def write_chart(path: Path, chart: Chart) -> None:
-    """Write a PNG of 800 x 500 pixels, whole or not at all.
+def write_chart(path: Path, chart: Chart, replace: bool = False) -> Path:
+    """Write a PNG of 800 x 500 pixels; where it is now: see `spectrum.pipeline.files.write`.
 
     Raises SpectrumError where there is no matplotlib (see `can_draw`).
     """
@@ -85,9 +85,10 @@ def write_chart(path: Path, chart: Chart) -> None:
         raise SpectrumError(NO_PICTURE)
     from matplotlib.style import context
 
-    with whole(path) as partial, context(["default", _STYLE]), catch_warnings():
+    with context(["default", _STYLE]), catch_warnings():
         filterwarnings("ignore", message="Glyph")  # that the font lacks: a box stands for it
-        _drawn(chart).savefig(partial, format="png")
+        figure = _drawn(chart)
+        return write(path, lambda partial: figure.savefig(partial, format="png"), replace)
 
 
 def _drawn(chart: Chart) -> Figure:

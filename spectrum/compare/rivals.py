@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from spectrum.compare.caches import (
-    CACHES,
-    CacheKind,
-    NotForThisClass,
-    cached,
-    check_class,
-    firstblock_threshold,
-    taylorseer_config,
-)
-from spectrum.engine import Listener
+from spectrum.compare.caches import CACHES, CacheKind, NotForThisClass
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.methods import METHODS
-from spectrum.pipeline.generate import Generation, generate
-from spectrum.pipeline.loading import set_scheduler
 from spectrum.pipeline.request import Request
-from spectrum.schedulers import stages_per_step
 
 FEWER_STEPS = "fewer-steps"
 DEFAULT_RIVALS = (*METHODS, "published:0.5", FEWER_STEPS, *CACHES)
@@ -32,11 +19,12 @@ Kind = Literal["method", "fewer-steps"] | CacheKind
 _ORDER: tuple[Kind, ...] = ("method", "fewer-steps", *CACHES.values())  # the costly search last
 
 
-class Made(NamedTuple):
-    """One generation, and how many of its steps were computed (a mean over guidance branches)."""
+@dataclass(frozen=True)
+class Case:
+    """A prompt and the seed of its noise, which all that is compared starts from."""
 
-    generation: Generation
-    computed: float
+    prompt: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -55,9 +43,6 @@ class Rival:
     @property
     def is_cache(self) -> bool:
         return self.kind in CACHES.values()
-
-
-# -- which ---------------------------------------------------------------------------------------
 
 
 def find_rivals(names: Sequence[str], ask: Callable[..., Request], speedup: float) -> list[Rival]:
@@ -109,14 +94,6 @@ def _blend(name: str, option: str) -> float | None:
         ) from None
 
 
-def check(pipe: Any, rivals: Sequence[Rival]) -> None:
-    """Raise UsageError for a scheduler that this pipeline can't be given."""
-    for rival in rivals:
-        if rival.request is not None:
-            with _scheduler(pipe, rival.request):
-                pass
-
-
 def why_left_out(rival: Rival, error: Exception) -> str:
     """In a line. Raises the error where it is none that leaves a rival out."""
     reason = " ".join(str(error).split()) or type(error).__name__
@@ -127,76 +104,3 @@ def why_left_out(rival: Rival, error: Exception) -> str:
     if rival.is_cache or (rival.request and rival.request.scheduler):  # code of others
         return f"failed: {type(error).__name__}: {reason}"
     raise error
-
-
-# -- running -------------------------------------------------------------------------------------
-
-
-def prepared(
-    pipe: Any, rival: Rival, prompt: str, seed: int, budget: int, on_step: Listener | None = None
-) -> Rival:
-    """With what needs the pipeline and the number of computed steps: steps, or a cache's config.
-
-    Raises NotForThisClass, or what diffusers raises of a class that its cache does not know.
-    """
-    request = rival.request
-    if request is None or rival.kind == "method":
-        return rival
-    if rival.kind == "fewer-steps":
-        with _scheduler(pipe, request) as scheduler:
-            calls = stages_per_step(scheduler)
-        steps = max(1, budget * stages_per_step(pipe.scheduler) // calls)
-        return replace(rival, request=replace(request, steps=steps))
-    check_class(pipe, rival.kind)
-    if rival.kind == "taylorseer":
-        steps = request.run_steps
-        return replace(
-            rival, config=taylorseer_config(steps, request.preset.handover(steps), budget)
-        )
-    trial = replace(request, prompt=prompt)
-    return replace(rival, config=_firstblock_config(pipe, trial, seed, budget, on_step))
-
-
-def _firstblock_config(
-    pipe: Any, request: Request, seed: int, budget: int, on_step: Listener | None
-) -> Any:
-    """Its threshold is found by running."""
-    from diffusers import FirstBlockCacheConfig
-
-    def computed(threshold: float) -> float:
-        return _make_cached(pipe, FirstBlockCacheConfig(threshold), request, seed, on_step).computed
-
-    return FirstBlockCacheConfig(firstblock_threshold(computed, budget))
-
-
-def make(pipe: Any, rival: Rival, prompt: str, seed: int, on_step: Listener | None = None) -> Made:
-    """Generate once, as a prepared rival does. The pipeline is left as it was."""
-    assert rival.request is not None
-    request = replace(rival.request, prompt=prompt)
-    if rival.config is not None:
-        return _make_cached(pipe, rival.config, request, seed, on_step)
-    with _scheduler(pipe, request):
-        made = generate(pipe, request, seed, on_step)
-    return Made(made, len(made.report.computed_steps))
-
-
-def _make_cached(
-    pipe: Any, config: Any, request: Request, seed: int, on_step: Listener | None
-) -> Made:
-    """Generate under diffusers' cache; Spectrum computes every step and only keeps the time."""
-    with cached(pipe, config) as calls:
-        made = generate(pipe, request, seed, on_step)
-    whole = sum(step.calls for step in made.report.steps)
-    return Made(made, calls.count * made.report.num_steps / whole)
-
-
-@contextmanager
-def _scheduler(pipe: Any, request: Request) -> Iterator[Any]:
-    """The pipeline's scheduler, or for a while the one that is asked for."""
-    own = pipe.scheduler
-    try:
-        if request.scheduler is not None:
-            set_scheduler(pipe, request.preset, request.scheduler)
-        yield pipe.scheduler
-    finally:
-        pipe.scheduler = own

@@ -5,6 +5,7 @@ All functions take and give frames, [F, H, W, 3]; a picture is a film of one fra
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -83,10 +84,11 @@ def _written(text: str, width: int, size: int) -> Frames:
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(size)
+    text = " ".join(text[: 10 * width].split())  # more than that is not seen
     if font.getlength(text) > width:
-        while text and font.getlength(text + "…") > width:
-            text = text[:-1]
-        text += "…"
+        lengths = range(len(text) + 1)
+        over = bisect_left(lengths, True, key=lambda k: font.getlength(text[:k] + "…") > width)
+        text = text[: max(0, over - 1)] + "…"
     image = Image.new("RGB", (width, size + 6), _PAPER)
     ImageDraw.Draw(image).text((0, 1), text, fill=_INK, font=font)
     return np.asarray(image)[None]

@@ -7,6 +7,7 @@ path of a YAML file is a name too, and so are a pipeline's folder and its id on 
 from __future__ import annotations
 
 import os
+import re
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +19,8 @@ from spectrum.pipeline.preset import Preset, read_preset
 
 def preset_folders() -> list[Path]:
     """Where presets are looked for, first to last."""
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    home = os.path.expanduser("~")  # stays as it is where nobody knows one
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path(home) / ".config")
     package = Path(str(files("spectrum")))
     shipped = package / "presets"
     if not shipped.is_dir():  # a checkout, where they lie at the top
@@ -30,9 +32,17 @@ def preset_paths() -> dict[str, Path]:
     """Every preset by name; of two with the same name, the one that is found first."""
     found: dict[str, Path] = {}
     for folder in preset_folders():
-        for path in sorted(folder.glob("*.yaml")):
+        for path in presets_in(folder):
             found.setdefault(path.stem, path)
     return dict(sorted(found.items()))
+
+
+def presets_in(folder: Path) -> list[Path]:
+    """None where there is no such folder, or it is not ours to read."""
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(".yaml"))
+    except OSError:
+        return []
 
 
 def read_presets() -> tuple[list[Preset], list[str]]:
@@ -63,16 +73,27 @@ def shadows(preset: Preset) -> bool:
 def find_preset(name: str) -> Preset:
     """The preset of that name or path. Raises UsageError, with the nearest names."""
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
+        if not os.path.isfile(name):
             raise UsageError(f"no preset file {name}; `spectrum models` lists the presets by name")
         return read_preset(Path(name))
     paths = preset_paths()
-    if name not in paths and (Path(name).is_dir() or name.count("/") == 1):
+    if name in paths:
+        return read_preset(paths[name])
+    if name and (os.path.isdir(name) or is_hub_id(name)):
         known, _ = read_presets()
         return next((preset for preset in known if preset.weights == name), None) or discover(name)
-    if name not in paths:
-        begin = [path for path in paths if path.startswith(name.lower())][:4]
-        nearest = begin or get_close_matches(name.lower(), paths, n=2, cutoff=0.3) or ["demo-image"]
-        guess = " or ".join(repr(near) for near in nearest)
-        raise UsageError(f"no model {name!r}; did you mean {guess}? `spectrum models` lists all")
-    return read_preset(paths[name])
+    if "://" in name:
+        raise UsageError(
+            f"{name}: an address; `model` takes the id org/name that follows the hub's"
+        )
+    if "/" in name or name.startswith((".", "~")):
+        raise UsageError(f"no folder {name}; give that of a whole pipeline, or a preset's .yaml")
+    begin = [path for path in paths if path.startswith(name.lower())][:4] if name else []
+    nearest = begin or get_close_matches(name.lower(), paths, n=2, cutoff=0.3) or ["demo-image"]
+    guess = " or ".join(repr(near) for near in nearest)
+    raise UsageError(f"no model {name!r}; did you mean {guess}? `spectrum models` lists all")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether it is of the form org/name."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.A) is not None

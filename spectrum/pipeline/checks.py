@@ -3,16 +3,27 @@ and returns the preset's own where none is given."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from spectrum.errors import UsageError
+from spectrum.pipeline import bounds
 from spectrum.pipeline.inputs import ImageFile, like, look_at
 from spectrum.pipeline.preset import Preset
 
 
+def check_text(name: str, text: str) -> None:
+    """Halves of surrogate pairs are what a shell's bytes become that are not UTF-8."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UsageError(f"`{name}` is not text in UTF-8; convert it first")
+
+
 def check_prompt(preset: Preset, prompt: str) -> None:
     """Something has to be asked for."""
+    check_text("prompt", prompt)
     if not prompt.strip():
         raise UsageError(f'the prompt is empty; try "{preset.example}"')
 
@@ -24,10 +35,10 @@ def check_video(preset: Preset, frames: int | None, fps: int | None) -> None:
         raise UsageError(f"{preset.name} makes images, so `{option}` means nothing to it; leave it")
 
 
-def positive(name: str, value: int | None, default: int) -> int:
-    """A count, 1 or more."""
-    if value is not None and value < 1:
-        raise UsageError(f"`{name}` is 1 or more, not {value}")
+def count(name: str, value: int | None, default: int, most: int) -> int:
+    """1 or more, up to `most`."""
+    if value is not None and not 1 <= value <= most:
+        raise UsageError(f"`{name}` is from 1 to {most:,}, not {value}")
     return default if value is None else value
 
 
@@ -38,8 +49,10 @@ def guidance_scale(preset: Preset, guidance: float | None) -> float | None:
             raise UsageError(f"{preset.name} takes no guidance; leave `guidance`")
         return None
     scale = preset.guidance.scale if guidance is None else guidance
-    if not 0 <= scale < float("inf"):
-        raise UsageError(f"`guidance` is 0 or more, not {scale:g}")
+    if not 0 <= scale <= bounds.GUIDANCE:
+        raise UsageError(
+            f"`guidance` is 0 or more, and at most {bounds.GUIDANCE:,g}, not {scale:g}"
+        )
     return scale
 
 
@@ -47,12 +60,33 @@ def check_negative(preset: Preset, prompt: str | None, guidance: float | None) -
     """A negative prompt does nothing without guidance."""
     if prompt is None:
         return
+    check_text("negative_prompt", prompt)
     if preset.negative_prompt is None:
         raise UsageError(f"{preset.name} takes no negative prompt; leave `negative_prompt`")
     if guidance is not None and guidance <= 1:
         raise UsageError(
             f"`negative_prompt` needs `guidance` above 1 (it is {guidance:g}); try `guidance` 3"
         )
+
+
+def check_extras(preset: Preset, extras: Mapping[str, Any]) -> None:
+    """None of them is what another value is given by, nor a number that is none."""
+    ours = {}
+    if preset.guidance:
+        ours[preset.guidance.argument] = "guidance"
+    if preset.video and preset.video.fps_argument:
+        ours[preset.video.fps_argument] = "fps"
+    for key, value in extras.items():
+        if key in ours:
+            raise UsageError(f"`extras` {key}: use `{ours[key]}` for it")
+        if not _finite(value):
+            raise UsageError(f"`extras` {key}: not a finite number")
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or isfinite(value)
 
 
 def image_of(preset: Preset, path: Path | None) -> ImageFile | None:
@@ -79,6 +113,8 @@ def sizes(
 ) -> tuple[int | None, int | None]:
     """Width and height; those of the image's proportions if only that is given."""
     if preset.size is None:
+        for name, side in (("width", width), ("height", height)):
+            count(name, side, 1, bounds.SIDE)
         return width, height
     usual = (preset.size.width, preset.size.height)
     if picture is not None and width is None and height is None:
@@ -92,6 +128,8 @@ def sizes(
 
 def _size(model: str, name: str, value: int | None, default: int, multiple: int) -> int:
     value = default if value is None else value
+    if value > bounds.SIDE:
+        count(name, value, default, bounds.SIDE)  # raises
     if value < multiple or value % multiple:
         raise UsageError(
             f"{model} takes a {name} in multiples of {multiple}, not {value};"
@@ -105,8 +143,8 @@ def frame_count(preset: Preset, value: int | None) -> int:
     if preset.video is None:
         return 1
     every = preset.video.every
-    value = preset.video.frames if value is None else value
-    if value < 1 or (value - 1) % every:
+    value = count("frames", value, preset.video.frames, bounds.FRAMES)
+    if (value - 1) % every:
         raise UsageError(
             f"{preset.name} takes {every}·k + 1 frames, not {value};"
             f" the nearest: {_nearest(value - 1, every, 0, plus=1)}"

@@ -7,10 +7,12 @@ are the pipeline's own defaults.
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
 from spectrum.errors import SpectrumError, UsageError
+from spectrum.pipeline import known
 from spectrum.pipeline.preset import Guidance, Preset, Video
 from spectrum.pipeline.weights import read_index
 
@@ -25,16 +27,16 @@ def discover(model: str) -> Preset:
     gives none.
     """
     folder = Path(model)
-    if folder.is_dir():
+    if os.path.isdir(folder):
         index = folder / "model_index.json"
-        if not index.is_file():
+        if not os.path.isfile(index):
             raise UsageError(
                 f"{model}: no model_index.json in it; a model is a folder of a whole pipeline,"
                 " as save_pretrained writes it"
             )
     else:
         index = _fetch_index(model)
-    return _preset(model, pipeline_class(read_index(index)[0], model))
+    return _preset(model, read_index(index)[0])
 
 
 def pipeline_class(name: str, where: object) -> Any:
@@ -89,17 +91,19 @@ def _fetch_index(model: str) -> Path:
         raise SpectrumError(f"{model}: the hub gave none ({type(error).__name__})") from error
 
 
-def _preset(model: str, cls: Any) -> Preset:
-    takes = parameters(cls)
+def _preset(model: str, name: str) -> Preset:
+    takes = known.pipeline_parameters(name)
+    if takes is None:
+        takes = parameters(pipeline_class(name, model))
     video = "num_frames" in takes
     steps = _default(takes, "num_inference_steps", 50)
     return Preset(
-        summary=f"{cls.__name__}, without a preset",
-        pipeline=cls.__name__,
+        summary=f"{name}, without a preset",
+        pipeline=name,
         weights=model,
         media="video" if video else "image",
-        image=_image(cls, takes),
-        image_pipeline=None if "image" in takes else _image_to_image(cls),
+        image=_image(name, takes),
+        image_pipeline=None if "image" in takes else known.image_to_image(name),
         dtype="bfloat16",
         steps=steps,
         video=Video(
@@ -116,33 +120,22 @@ def _preset(model: str, cls: Any) -> Preset:
     )
 
 
-def _default(takes: dict[str, inspect.Parameter], name: str, fallback: int) -> int:
+def _default(takes: known.Parameters, name: str, fallback: int) -> int:
     value = takes[name].default if name in takes else None
     return int(value) if isinstance(value, (int, float)) and value >= 1 else fallback
 
 
-def _image(cls: Any, takes: dict[str, inspect.Parameter]) -> Any:
+def _image(name: str, takes: known.Parameters) -> Any:
     if "image" not in takes:
         return "none"
     required = takes["image"].default is inspect.Parameter.empty
-    named = any(part in cls.__name__ for part in _NEED_AN_IMAGE)
+    named = any(part in name for part in _NEED_AN_IMAGE)
     return "required" if required or named else "optional"
 
 
-def _guidance(takes: dict[str, inspect.Parameter]) -> Guidance | None:
+def _guidance(takes: known.Parameters) -> Guidance | None:
     for name in ("guidance_scale", "true_cfg_scale"):
         default = takes[name].default if name in takes else None
         if isinstance(default, (int, float)):
             return Guidance(argument=name, scale=float(default), branches=2)
-    return None
-
-
-def _image_to_image(cls: Any) -> str | None:
-    """The image-to-image class for the same weights, by diffusers' own table."""
-    from diffusers.pipelines import auto_pipeline
-
-    for name, text_to_image in auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.items():
-        if text_to_image is cls:
-            found = auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING.get(name)
-            return found.__name__ if found else None
     return None

@@ -19,9 +19,10 @@ from spectrum import __version__
 from spectrum.denoised import Observer
 from spectrum.engine import Listener, SpectralCache
 from spectrum.errors import SpectrumError, UsageError
+from spectrum.pipeline import beforehand
 from spectrum.pipeline.catalog import reference
 from spectrum.pipeline.discover import parameters
-from spectrum.pipeline.inputs import ImageFile, check_arguments
+from spectrum.pipeline.inputs import ImageFile
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.media import Frames, Pixels, to_uint8
 from spectrum.pipeline.preset import Preset
@@ -47,6 +48,10 @@ class Generation:
     decode_seconds: float
     audio: Audio | None = None  # [samples, channels], of a model that makes sound
     sample_rate: int | None = None  # of it, samples a second
+
+    @property
+    def seconds(self) -> float:
+        return self.encode_seconds + self.denoise_seconds + self.decode_seconds
 
 
 def generate(
@@ -96,7 +101,7 @@ def generate(
             raise UsageError(f"{type(pipe).__name__} refuses this: {reason}") from error
     pictures = output[0][0]  # [H, W, 3] or [F, H, W, 3]
     if not np.isfinite(pictures).all():
-        raise SpectrumError("the model put out values that are not finite; try `dtype` float32")
+        raise SpectrumError(f"the model put out values that are not finite; {_remedy(pipe)}")
     pixels = np.clip(pictures.reshape(-1, *pictures.shape[-3:]), 0, 1, dtype=np.float32)
     audio, sample_rate = sound_of(pipe, output) or (None, None)
     frames = to_uint8(pixels)
@@ -105,6 +110,13 @@ def generate(
         frames, pixels, cache.report, denoising - began, decoding - denoising, ended - decoding,
         audio, sample_rate,
     )  # fmt: skip
+
+
+def _remedy(pipe: Any) -> str:
+    """Against values that are not finite."""
+    if getattr(pipe, "dtype", None) == torch.float32:
+        return "try another `seed`, a lower `guidance` or the model's own `steps`"
+    return "try `dtype` float32"
 
 
 def is_refusal(error: Exception, pipe: Any) -> bool:
@@ -117,17 +129,10 @@ def is_refusal(error: Exception, pipe: Any) -> bool:
 
 
 def call_arguments(cls: Any, request: Request) -> dict[str, Any]:
-    """The arguments of the pipeline's call. Raises UsageError for one that it doesn't take."""
-    if request.preset.image == "required" and request.image is None:
-        raise UsageError(f"{request.preset.name} works from an image; give one as `image`")
-    taken = parameters(cls)
-    arguments = request.arguments()
-    if request.image is not None and "width" not in taken:  # the image has that size already
-        arguments = {k: v for k, v in arguments.items() if k not in ("width", "height")}
-    if request.negative_prompt == request.preset.negative_prompt and "negative_prompt" not in taken:
-        arguments.pop("negative_prompt", None)  # nobody asked for it
-    check_arguments(cls, taken, arguments, request.preset.name)
-    return arguments
+    """The arguments of the pipeline's call, images read. Raises UsageError for one that it doesn't
+    take, or an image that can't be read."""
+    arguments = beforehand.call_arguments(cls.__name__, parameters(cls), request)
+    return {k: v.read() if isinstance(v, ImageFile) else v for k, v in arguments.items()}
 
 
 def metadata(

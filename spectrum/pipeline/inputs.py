@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +59,13 @@ def parse_lora(text: str) -> Lora:
             lora = Lora(source, float(scale))
         except ValueError:
             lora = Lora(text)  # a colon of the path
+    if not isfinite(lora.scale):
+        raise UsageError(f"`loras` {text}: a scale is a finite number, such as 0.8")
     path = Path(lora.source)
-    if path.is_file() and path.suffix != ".safetensors":
+    if os.path.isfile(path) and path.suffix != ".safetensors":
         raise UsageError(f"`loras` {path}: only .safetensors is read, as other files can run code")
     looks_local = path.suffix or path.is_absolute() or lora.source.count("/") != 1
-    if not path.exists() and looks_local:
+    if not os.path.exists(path) and looks_local:
         raise UsageError(f"`loras` {lora.source}: no such file, and not an id such as org/name")
     return lora
 
@@ -100,7 +105,9 @@ def look_at(path: Path) -> ImageFile:
 def _opened(path: Path) -> Iterator[Image]:
     from PIL import Image, UnidentifiedImageError
 
-    if path.exists() and not path.is_file():
+    if re.match(r"\w+:/", str(path)):
+        raise UsageError(f"{path.name}: no address is fetched; download it, and give the file")
+    if os.path.exists(path) and not os.path.isfile(path):
         raise UsageError(f"{path}: not a regular file")
     try:
         with Image.open(path, formats=_FORMATS) as opened:
@@ -154,18 +161,18 @@ def _number_or_image(key: str, value: str) -> Any:
 
 
 def check_arguments(
-    cls: Any, taken: dict[str, inspect.Parameter], given: Collection[str], model: str
+    pipeline: str, taken: dict[str, inspect.Parameter], given: Collection[str], model: str
 ) -> None:
     """Raise UsageError for an argument that the pipeline's call doesn't take, or lacks."""
     for name in given:
         if name in taken:
             continue
         if name in ARGUMENTS:
-            raise UsageError(f"{model} ({cls.__name__}) takes no `{ARGUMENTS[name]}`; leave it")
+            raise UsageError(f"{model} ({pipeline}) takes no `{ARGUMENTS[name]}`; leave it")
         nearest = get_close_matches(name, taken, n=1, cutoff=0.5)
         guess = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise UsageError(f"{model} ({cls.__name__}) takes no argument {name!r}{guess}")
+        raise UsageError(f"{model} ({pipeline}) takes no argument {name!r}{guess}")
     for name, parameter in taken.items():
         required = parameter.default is parameter.empty and parameter.kind != parameter.VAR_KEYWORD
         if required and name not in given:
-            raise UsageError(f"{model} ({cls.__name__}) needs `extras` {name}=VALUE")
+            raise UsageError(f"{model} ({pipeline}) needs `extras` {name}=VALUE")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spectrum.errors import SpectrumError, UsageError
+from spectrum.pipeline.beforehand import check
 from spectrum.pipeline.discover import pipeline_class
 from spectrum.pipeline.inputs import Lora
 from spectrum.pipeline.preset import Dtype, Preset
 from spectrum.pipeline.request import Request
+from spectrum.pipeline.sampler import set_scheduler
 from spectrum.pipeline.weights import (
     check_complete,
     component_names,
@@ -27,22 +27,6 @@ if TYPE_CHECKING:
 
 Offload = Literal["none", "model", "group", "sequential"]
 Quantize = Literal["int8", "int4", "fp8"]
-
-# Short names of schedulers, for models that predict noise and for flow-matching ones.
-SCHEDULERS = {
-    "euler": "EulerDiscreteScheduler",
-    "euler-ancestral": "EulerAncestralDiscreteScheduler",
-    "heun": "HeunDiscreteScheduler",
-    "ddim": "DDIMScheduler",
-    "dpm++": "DPMSolverMultistepScheduler",
-    "unipc": "UniPCMultistepScheduler",
-}
-FLOW_SCHEDULERS = {
-    "euler": "FlowMatchEulerDiscreteScheduler",
-    "heun": "FlowMatchHeunDiscreteScheduler",
-    "dpm++": "DPMSolverMultistepScheduler",
-    "unipc": "UniPCMultistepScheduler",
-}
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -102,6 +86,7 @@ def load_pipeline(request: Request, device: torch.device, options: Options | Non
     from spectrum.denoiser import find_denoisers
 
     options = options or Options()
+    check(request, str(device), options)
     preset = request.preset
     folder = weights_folder(preset, options.weights)
     cls = pipeline_class(request.pipeline, preset.path)
@@ -162,51 +147,6 @@ def _from_elsewhere(preset: Preset, folder: Path | None, dtype: torch.dtype) -> 
     return loaded
 
 
-def set_scheduler(pipe: Any, preset: Preset, asked: str | None) -> None:
-    """The preset's scheduler, then the one asked for by a short or full name, in the pipeline."""
-    import diffusers
-
-    if preset.scheduler is not None:
-        cls = getattr(diffusers, preset.scheduler.name, None)
-        if cls is None:
-            raise UsageError(f"{preset.path}: diffusers has no scheduler {preset.scheduler.name}")
-        pipe.scheduler = cls.from_config(pipe.scheduler.config, **preset.scheduler.settings)
-    if asked is None:
-        return
-    config, own = pipe.scheduler.config, type(pipe.scheduler).__name__
-    flow = "flow" in str(config.get("prediction_type", "")) or "FlowMatch" in own
-    name = scheduler_class(asked, flow)
-    settings: dict[str, Any] = {}
-    if flow and not name.startswith("FlowMatch"):
-        shift = config.get("flow_shift") or config.get("shift") or 1.0
-        settings = {
-            "use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift,
-        }  # fmt: skip
-    elif flow and "flow_shift" in config:
-        settings = {"shift": config["flow_shift"]}
-    pipe.scheduler = getattr(diffusers, name).from_config(config, **settings)
-
-
-def scheduler_class(name: str, flow: bool) -> str:
-    """A diffusers class name for the short or full name of a scheduler.
-
-    `flow`: for a flow-matching model. Raises UsageError, with the nearest name, for none.
-    """
-    import diffusers
-
-    short = FLOW_SCHEDULERS if flow else SCHEDULERS
-    if name in short:
-        return short[name]
-    cls = getattr(diffusers, name, None)
-    if isinstance(cls, type) and issubclass(cls, diffusers.SchedulerMixin):
-        return name
-    nearest = get_close_matches(name.lower(), short, n=1, cutoff=0)[0]
-    raise UsageError(
-        f"no scheduler {name!r} for this model; did you mean {nearest!r}? There are"
-        f" {', '.join(short)}, and the class names of diffusers"
-    )
-
-
 def _load_loras(pipe: Any, loras: Sequence[Lora]) -> None:
     names = []
     for number, lora in enumerate(loras):
@@ -245,12 +185,6 @@ def _set_tiling(pipe: Any, preset: Preset, asked: bool | None) -> None:
 
 
 def _set_attention(denoiser: Any, backend: str) -> None:
-    from diffusers.models.attention_dispatch import AttentionBackendName
-
-    names = [name.value for name in AttentionBackendName]
-    if backend not in names:
-        nearest = get_close_matches(backend, names, n=1, cutoff=0)[0]
-        raise UsageError(f"no attention backend {backend!r}; did you mean {nearest!r}?")
     try:
         denoiser.set_attention_backend(backend)
     except Exception as error:  # a missing package, or a device that it doesn't run on
@@ -269,8 +203,6 @@ def _compile(denoiser: Any, preset: Preset) -> None:
 
 def _quantization(bits: Quantize, preset: Preset, folder: Path | None) -> Any:
     """torchao's weight-only formats, for denoisers and text encoders of the transformer kind."""
-    if find_spec("torchao") is None:
-        raise UsageError("`quantize` needs torchao; `pip install spectrum-diffusion[quantize]`")
     from diffusers import PipelineQuantizationConfig
     from diffusers import TorchAoConfig as DenoiserConfig
     from torchao import quantization
@@ -299,8 +231,6 @@ def _place(pipe: Any, device: torch.device, offload: Offload) -> Any:
     """On the device whole, or in parts that come and go."""
     if offload == "none":
         return pipe.to(device)
-    if device.type == "cpu":
-        raise UsageError("`offload` moves weights between a GPU and memory; leave it on the CPU")
     offload_to(pipe, device, offload)
     return pipe
 

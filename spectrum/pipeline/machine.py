@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from spectrum import __version__
-from spectrum.pipeline.catalog import preset_folders, read_presets, shadows
+from spectrum.pipeline.catalog import preset_folders, presets_in, read_presets, shadows
 from spectrum.pipeline.preset import Preset
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _ray() -> dict[str, Any]:
 
 def _presets() -> dict[str, Any]:
     """Where presets are, which stand in the place of the package's, and which can't be read."""
-    folders = {str(folder): len(list(folder.glob("*.yaml"))) for folder in preset_folders()}
+    folders = {str(folder): len(presets_in(folder)) for folder in preset_folders()}
     presets, wrong = read_presets()
     return {
         "folders": folders,

@@ -22,12 +22,15 @@ from pydantic import (
 
 from spectrum.errors import UsageError
 from spectrum.methods import DEFAULT_METHOD, get_method
+from spectrum.pipeline import bounds
 from spectrum.pipeline.foreign import read_text, read_yaml
 from spectrum.timeline import flow_levels
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**6)]
+Side = Annotated[int, Field(ge=1, le=bounds.SIDE)]
 ALWAYS = float("-inf")  # a trust, written `always`
 
 
@@ -56,17 +59,17 @@ class _Strict(BaseModel):
 class Size(_Strict):
     """Pixels. Widths and heights are multiples of `multiple` (VAE factor times patch)."""
 
-    width: Count
-    height: Count
+    width: Side
+    height: Side
     multiple: Count = 16
 
 
 class Video(_Strict):
     """Frame counts are `every`·k + 1. `fps_argument` is the pipeline's, if it has one (LTX)."""
 
-    frames: Count
+    frames: Annotated[int, Field(ge=1, le=bounds.FRAMES)]
     every: Count = 4
-    fps: Count
+    fps: Annotated[int, Field(ge=1, le=bounds.FPS)]
     fps_argument: str | None = None
 
 
@@ -168,7 +171,7 @@ class Preset(_Strict):
         3.0  # of the repository's own scheduler, about
     )
     boundary: Annotated[float, Field(gt=0, lt=1)] | None = None  # sigma: the second denoiser's
-    steps: Count
+    steps: Annotated[int, Field(ge=1, le=bounds.STEPS)]
     distilled: bool = False  # made for a few steps: there is nothing to skip
     size: Size | None = None
     video: Video | None = None
@@ -240,7 +243,8 @@ class Preset(_Strict):
 
 
 def check_dtype(name: str) -> Dtype:
-    """The name as a dtype. Raises UsageError for any other than the three."""
+    """The name, or its short form, as a dtype. Raises UsageError for any other than the three."""
+    name = SHORT_DTYPES.get(name, name)
     for dtype in get_args(Dtype):
         if dtype == name:
             return cast(Dtype, dtype)

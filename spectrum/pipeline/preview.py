@@ -7,6 +7,7 @@ encoder makes of them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt
@@ -19,7 +20,8 @@ from torch.nn import Conv3d
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from spectrum.errors import SpectrumError, UsageError
-from spectrum.pipeline.media import Frames, to_uint8, whole
+from spectrum.pipeline.files import whole
+from spectrum.pipeline.media import Frames, to_uint8
 from spectrum.report import Report, Step
 
 Size = tuple[int | None, int | None]  # width and height in pixels, where they are known
@@ -200,7 +202,7 @@ class Preview:
         tell: Callable[[str], None],
     ) -> None:
         """Raises UsageError where another file has the preview's name."""
-        self.path = place_beside(output)
+        self.path, self._output = place_beside(output), output
         self._every, self._size, self._tell = every, size, tell
         self._newest: torch.Tensor | None = None
         self._projection: Projection | None = None
@@ -213,7 +215,8 @@ class Preview:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.path.unlink(missing_ok=True)
+        if _is_preview(self.path):
+            self.path.unlink(missing_ok=True)
 
     def observe(self, _step: int, denoised: torch.Tensor) -> None:
         """The cache's observer: see `spectrum.SpectralCache`."""
@@ -229,6 +232,7 @@ class Preview:
                     "only a run with `target` denoised, and a scheduler that tells it, has a"
                     " denoised sample to show"
                 )
+            place_beside(self._output)  # raises, if another program has taken the name
             write_preview(self.path, self._projection.picture(self._newest, self._size))
         except (SpectrumError, OSError) as error:
             self._projection = None
@@ -252,16 +256,19 @@ def write_preview(path: Path, picture: Frames) -> None:
 def place_beside(output: Path) -> Path:
     """The preview's name for an output. Raises UsageError where a file that is no preview has it,
     as it will be gone at the end."""
-    from PIL import Image
-
     place = output.with_name(f"{output.stem}.preview.png")
-    if not place.exists():
-        return place
-    try:
-        with Image.open(place, formats=["PNG"]) as picture:
-            ours = PNG_KEY in picture.info
-    except (OSError, SyntaxError, ValueError):
-        ours = False
-    if not ours:
+    if os.path.lexists(place) and not _is_preview(place):
         raise UsageError(f"{place}: the preview's name is taken; move it, or leave `preview`")
     return place
+
+
+def _is_preview(path: Path) -> bool:
+    from PIL import Image
+
+    try:
+        if path.is_symlink():
+            return False
+        with Image.open(path, formats=["PNG"]) as picture:
+            return PNG_KEY in picture.info
+    except (OSError, SyntaxError, ValueError):
+        return False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectrum.errors import UsageError
 from spectrum.methods import DEFAULT_METHOD, METHODS, Method, Target, get_method, tuned_method
-from spectrum.pipeline import checks
+from spectrum.pipeline import bounds, checks, known
 from spectrum.pipeline.inputs import ImageFile, Lora, parse_extras, parse_lora
 from spectrum.pipeline.preset import Preset
 from spectrum.plan import Plan
@@ -60,9 +60,13 @@ class Request:
     @property
     def run_steps(self) -> int:
         """Steps that are run: image-to-image leaves out the first ones."""
-        if self.strength is None:
+        strength = self.strength
+        if strength is None and self.image is not None:  # the pipeline's own
+            taken = known.pipeline_parameters(self.pipeline) or {}
+            strength = taken["strength"].default if "strength" in taken else None
+        if not isinstance(strength, float):
             return self.steps
-        return self.steps - int(max(self.steps - self.steps * self.strength, 0))
+        return max(1, self.steps - int(max(self.steps - self.steps * strength, 0)))
 
     @property
     def plan(self) -> Plan:
@@ -99,7 +103,8 @@ class Request:
         return kept * size * self.branches
 
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of the pipeline's call, but for the generator; images are read."""
+        """The keyword arguments of the pipeline's call, but for the generator; images as the
+        files that they come from."""
         preset = self.preset
         arguments: dict[str, Any] = {
             **preset.call, "prompt": self.prompt, "num_inference_steps": self.steps,
@@ -118,8 +123,7 @@ class Request:
             "strength": self.strength,
         }
         given = {name: value for name, value in optional.items() if value is not None}
-        arguments = {**arguments, **given, **self.extras}
-        return {k: v.read() if isinstance(v, ImageFile) else v for k, v in arguments.items()}
+        return {**arguments, **given, **self.extras}
 
 
 def resolve(
@@ -159,8 +163,8 @@ def resolve(
         width=wide,
         height=high,
         frames=checks.frame_count(preset, frames),
-        fps=checks.positive("fps", fps, preset.video.fps) if preset.video else None,
-        steps=checks.positive("steps", steps, preset.steps),
+        fps=checks.count("fps", fps, preset.video.fps, bounds.FPS) if preset.video else None,
+        steps=checks.count("steps", steps, preset.steps, bounds.STEPS),
         guidance=scale,
         speedup=1.0,
         method=_method(preset, method, blend, target, scale),
@@ -171,6 +175,7 @@ def resolve(
         scheduler=scheduler,
         extras=parse_extras(extras),
     )
+    checks.check_extras(preset, request.extras)
     request = replace(request, speedup=_speedup(request, speedup))
     _ = request.plan  # raises for a speedup that can't be had
     return _as_tuned(request) if quality is None else _adaptive(request, quality, speedup)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,14 +28,10 @@ def sound_of(pipe: Any, output: tuple[Any, ...]) -> tuple[Audio, int] | None:
     return np.clip(audio, -1, 1, dtype=np.float32), int(pipe.vocoder.config.output_sampling_rate)
 
 
-@contextmanager
-def wave_file(audio: Audio, sample_rate: int) -> Iterator[Path]:
-    """A temporary file of 16-bit samples."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "sound.wav"
-        with wave.open(str(path), "wb") as file:
-            file.setnchannels(audio.shape[1])
-            file.setsampwidth(2)
-            file.setframerate(sample_rate)
-            file.writeframes((audio * 32767).round().astype("<i2").tobytes())
-        yield path
+def write_wave(path: Path, audio: Audio, sample_rate: int) -> None:
+    """In 16-bit samples."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(audio.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes((audio * 32767).round().astype("<i2").tobytes())

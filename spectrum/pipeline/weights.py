@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,26 @@ from spectrum.pipeline.preset import Preset
 def weights_folder(preset: Preset, weights: Path | None) -> Path | None:
     """The folder to load from, checked; None: the hub."""
     folder = weights or preset.embedded_folder
-    if folder is None and Path(preset.weights).is_dir():
+    if folder is None and os.path.isdir(preset.weights):
         folder = Path(preset.weights)
     if folder is not None:
         check_folder(preset, folder)
     return folder
 
 
+def weights_here(preset: Preset, weights: Path | None) -> Path | None:
+    """The same, or the folder in the hub's cache; None: they have yet to come from the hub."""
+    return weights_folder(preset, weights) or _hub_folder(preset)
+
+
 def check_folder(preset: Preset, folder: Path) -> None:
     """Raise UsageError unless `folder` holds a whole pipeline of the preset's class."""
-    if not (folder / "model_index.json").is_file():
+    if re.match(r"\w+:/", str(folder)):
+        raise UsageError(
+            f"{folder.name}: `weights` takes a folder of this machine, no address; give an id of"
+            " the hub as `model`"
+        )
+    if not os.path.isfile(folder / "model_index.json"):
         raise UsageError(
             f"{folder}: no model_index.json in it; `weights` takes a folder of a whole pipeline,"
             " as save_pretrained writes it"
@@ -34,10 +46,10 @@ def check_folder(preset: Preset, folder: Path) -> None:
             f"{folder} holds a {found}, but {preset.name} is a {preset.pipeline};"
             " give the `model` that these weights belong to"
         )
-    if missing := [name for name in components if not (folder / name).is_dir()]:
+    if missing := [name for name in components if not os.path.isdir(folder / name)]:
         raise UsageError(f"{folder}: {', '.join(missing)} missing; download the folder again")
     for name in components:
-        files = list((folder / name).glob("*")) if (folder / name).is_dir() else []
+        files = list((folder / name).glob("*")) if os.path.isdir(folder / name) else []
         suffixes = {file.suffix for file in files}
         if suffixes & {".bin", ".ckpt", ".pt", ".pth"} and ".safetensors" not in suffixes:
             raise UsageError(
@@ -50,10 +62,10 @@ def on_this_machine(preset: Preset) -> bool:
     """Whether the preset's weights can be loaded without the hub."""
     folder = preset.embedded_folder or _hub_folder(preset)
     index = folder / "model_index.json" if folder else None
-    if folder is None or index is None or not index.is_file():
+    if folder is None or index is None or not os.path.isfile(index):
         return False
     try:
-        return all((folder / name).is_dir() for name in read_index(index)[1])
+        return all(os.path.isdir(folder / name) for name in read_index(index)[1])
     except UsageError:
         return False
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spectrum.compare.metrics import psnr
+from spectrum.compare.rivals import Case
 from spectrum.denoised import Observer
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.gaussian import Array
@@ -22,14 +23,6 @@ from spectrum.tune.candidates import TRUSTS, Candidate, Choice, Planned, usual
 from spectrum.tune.moves import Moves, mean_moves
 from spectrum.tune.store import Store
 from spectrum.tune.watch import Watch
-
-
-@dataclass(frozen=True)
-class Case:
-    """One calibration prompt."""
-
-    prompt: str
-    seed: int
 
 
 class Bench:
@@ -169,14 +162,16 @@ class Bench:
         return mean_moves(runs, self.base.run_steps)
 
     def run_seconds(self, count: int) -> float:
-        """About, for so many computed steps, by the first plain run."""
+        """About, for so many computed steps: see `timing`."""
         step, other = self.timing()
         return count * step + other
 
     def timing(self) -> tuple[float, float]:
-        """Seconds of a computed step, and of a run besides its steps, by the first plain run."""
-        run = self.store.runs[_plain_key(0)]
-        return float(run["step_seconds"]), float(run["other_seconds"])
+        """Seconds of a computed step, and of a run besides its steps: the least of the first two
+        plain runs, as the very first pays for what a process does once."""
+        runs = [self.store.runs[key] for key in map(_plain_key, (0, 1)) if key in self.store.runs]
+        steps, others = ([run[key] for run in runs] for key in ("step_seconds", "other_seconds"))
+        return float(min(steps)), float(min(others))
 
     @property
     def recorded(self) -> int:

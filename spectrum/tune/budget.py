@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from spectrum.errors import UsageError
-from spectrum.tune.bench import Bench
 from spectrum.tune.candidates import SCALES
+
+if TYPE_CHECKING:
+    from spectrum.tune.bench import Bench
 
 _FEW = 5  # candidates that are run on all prompts
 _FEWEST = 4  # candidates without which a search is none
+_FASTEST = 0.02  # seconds of a run that no machine stays below
 _GRID_SHARE = 0.6  # of a search's time; the rest is for moving steps
 FINE_SCALES = 3  # that are run on all prompts, besides the default's
 COMPARED = 2  # in the check of steps: the winner, and fewer steps
@@ -20,7 +24,7 @@ _CHECKED = 2 + COMPARED  # with that of the scale: the default, and what the sea
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search takes, by the first plain run."""
+    """What a search takes, by the first plain runs."""
 
     step_seconds: float  # of a computed step
     other_seconds: float  # of a run: the prompt, the decoder
@@ -30,7 +34,7 @@ class Estimate:
 
 
 def estimate(bench: Bench, sizes: Mapping[int, int]) -> Estimate:
-    """After the first plain run. `sizes` has how many candidates there are for each number of
+    """After the first two plain runs. `sizes` has how many candidates there are for each number of
     computed steps."""
     step, other = bench.timing()
     cases = bench.size
@@ -44,6 +48,17 @@ def estimate(bench: Bench, sizes: Mapping[int, int]) -> Estimate:
         seconds += all_runs * bench.run_seconds(count)
         least += fewest * bench.run_seconds(count)
     return Estimate(step, other, runs, seconds, least)
+
+
+def check_minutes(minutes: float | None, cases: int, counts: int) -> None:
+    """Raise UsageError where no machine could do any search of so many prompts and numbers of
+    computed steps; before a model is loaded."""
+    runs = 2 * cases + counts * (scale_runs(cases) + _CHECKED * cases)
+    if minutes is not None and 60 * minutes < runs * _FASTEST:
+        raise UsageError(
+            f"`minutes` {minutes:g} is too short for any search, which takes {runs} runs at least;"
+            " give more, or fewer prompts or `speedups`"
+        )
 
 
 def limit_of(estimated: Estimate, minutes: float | None) -> float:

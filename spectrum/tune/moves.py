@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from spectrum.gaussian import Array, Prior
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Moves:

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from spectrum.methods import DEFAULT_METHOD
-from spectrum.pipeline.media import whole
+from spectrum.pipeline.files import write
 from spectrum.pipeline.preset import Preset, Tuned, read_preset, trust_word
 from spectrum.tune.judging import mean, spread_text
 from spectrum.tune.scale import FittedScale
@@ -48,11 +48,14 @@ def tuned_yaml(
     return header + "#\n" + _with_section(text, "cache", section)
 
 
-def write_preset(path: Path, text: str) -> None:
-    """Whole, and only if it can be read again."""
-    with whole(path) as partial:
+def write_preset(path: Path, text: str, replace: bool = False) -> Path:
+    """Only if it can be read again; where it is now: see `spectrum.pipeline.files.write`."""
+
+    def make(partial: Path) -> None:
         partial.write_text(text, encoding="utf-8")
         read_preset(partial)
+
+    return write(path, make, replace)
 
 
 # -- the section ---------------------------------------------------------------------------------

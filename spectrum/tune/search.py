@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from spectrum.compare.metrics import Spread
+from spectrum.errors import UsageError
 from spectrum.tune.bench import Bench
 from spectrum.tune.budget import COMPARED, affordable, estimate, kept, limit_of, seen
 from spectrum.tune.candidates import Choice, Fewer, Planned, grid, moved, planned, usual
@@ -95,13 +96,18 @@ def tune(
     `minutes` bounds the whole, plain runs too; without it the full search is done, but for no
     longer than 10 minutes, or for 10 minutes times the seconds that a computed step takes (at most
     24 of them: 4 hours). `limit` bounds the candidates for steps.
-    Raises UsageError where the time is too short for any search.
+    Raises UsageError where the time is too short for any search, and leaves nothing then.
     """
     counts = sorted({planned(bench.base, speedup).count for speedup in speedups}, reverse=True)
     bench.watch.phase("plain runs")
-    bench.plain(0)
+    for case in range(min(2, len(bench.cases))):
+        bench.plain(case)
     estimated = estimate(bench, {count: _grid_size(bench, count, limit) for count in counts})
-    until = limit_of(estimated, minutes)
+    try:
+        until = limit_of(estimated, minutes)
+    except UsageError:
+        bench.store.discard()
+        raise
     bench.watch.estimated(estimated.step_seconds, estimated.runs, estimated.seconds, until)
     for case in range(1, len(bench.cases)):
         bench.plain(case)

@@ -6,15 +6,16 @@ import hashlib
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from spectrum import __version__
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.preset import Cache, Preset
 from spectrum.pipeline.request import Request
 from spectrum.pipeline.weights import weights_folder
+
+if TYPE_CHECKING:
+    import torch
 
 
 def untuned(preset: Preset) -> Preset:
@@ -60,6 +61,8 @@ def weights_mark(folder: Path) -> str:
 
 
 def _device_name(device: torch.device) -> str:
+    import torch
+
     if device.type == "cuda":
         return f"{device.type} ({torch.cuda.get_device_name(device)})"
     return f"{device.type} ({platform.machine()})"

@@ -1,0 +1,78 @@
+"""The formats of outputs, by their endings; each holds the document of how it was made.
+
+PNG, WebP and WebM hold it whatever its length, GIF too; JPEG less than 64 kB of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectrum.errors import SpectrumError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Frames = NDArray[np.uint8]  # [F, H, W, 3]
+
+PILLOWS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF"}
+FFMPEGS = {".mp4": "mp4", ".webm": "webm"}
+
+STILLS = (".png", ".jpg", ".jpeg", ".webp")
+FILMS = (".mp4", ".webm", ".gif", ".webp")
+
+_DESCRIPTION = 0x010E  # the tag of EXIF for it
+_QUALITY = {"JPEG": 95, "WEBP": 95}
+_LONGEST_OF_JPEG = 65000  # bytes
+
+
+def encode_with_pillow(
+    path: Path, format: str, frames: Frames, metadata: dict[str, Any], fps: int | None
+) -> None:
+    """Write one picture, or a film of several.  # [F, H, W, 3]"""
+    from PIL import Image
+
+    text = json.dumps(storable(metadata))  # in ASCII, as EXIF has it
+    options: dict[str, Any] = {}
+    pictures = [Image.fromarray(frame) for frame in frames]
+    if format == "GIF":
+        options["comment"] = text.encode()
+    else:
+        if format == "JPEG" and len(text) > _LONGEST_OF_JPEG:
+            raise SpectrumError("a JPEG holds no prompt of this length; write a .png or .webp")
+        exif = Image.Exif()
+        exif[_DESCRIPTION] = text
+        options |= {"exif": exif, "quality": _QUALITY[format]}
+    if len(frames) > 1:
+        options |= {"save_all": True, "append_images": pictures[1:], "loop": 0}
+        options["duration"] = [round(1000 / (fps or 1))] * len(frames)
+    with path.open("wb") as file:
+        pictures[0].save(file, format, **options)
+
+
+def text_of(picture: Image, key: str) -> str | None:
+    """The document in a picture of any of these formats, if there is one."""
+    text = picture.info.get(key) if picture.format == "PNG" else picture.info.get("comment")
+    if text is None and picture.format != "PNG":
+        text = picture.getexif().get(_DESCRIPTION)
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    return None if text is None else str(text)
+
+
+def storable(value: Any, deepest: int = 32) -> Any:
+    """What JSON can hold stays as it is; everything else is the word for it."""
+    if isinstance(value, dict) and deepest:
+        return {str(key): storable(part, deepest - 1) for key, part in value.items()}
+    if isinstance(value, (list, tuple)) and deepest:
+        return [storable(part, deepest - 1) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, int):
+        return value
+    return str(value).encode("utf-8", "replace").decode()  # half pairs have no encoding

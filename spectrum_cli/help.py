@@ -1,0 +1,92 @@
+"""How commands explain themselves, and what all of them refuse of a command line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+# Parameters by the panel of the help that they stand in.
+PANELS = {
+    "What": "model model_named prompt prompts seed seeds num_images width height frames fps"
+    " guidance negative_prompt image strength loras extras sweep",
+    "How fast": "speedup speedups steps quality method target blend scheduler alpha window warmup"
+    " minutes",
+    "How it fits": "weights device dtype offload quantize vae_tiling compile attention",
+    "Output": "output force name dry_run preview progress shard retry_failed quiet as_json help",
+}
+# Options that take their value from SPECTRUM_MODEL and so on where they are not given.
+ENVIRONMENT = ("model", "device", "dtype", "offload", "quantize", "attention", "method", "quiet")
+_PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
+
+
+class Command(TyperCommand):
+    """Its help has panels and names the methods, whose catalogue is not imported for less."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        found = super().get_params(ctx)
+        for option in found:
+            if option.name in ENVIRONMENT and self.name != "rerun":  # which goes by the file
+                option.envvar = f"SPECTRUM_{option.name.upper()}"
+        return found
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if any(option.name == "width" for option in self.params):
+            args = _with_sides(args)
+        _check_once(self.make_parser(ctx).parse_args(list(args))[2])
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from spectrum_cli.options import method_names
+
+        for option in _tidy(self, ctx):
+            option.rich_help_panel = _PANEL_OF.get(option.name or "", option.rich_help_panel)
+            if option.name == "method" and option.help:
+                option.help = option.help.format(methods=method_names())
+        super().format_help(ctx, formatter)
+
+
+def _with_sides(args: list[str]) -> list[str]:
+    """With --width and --height for --size."""
+    from spectrum.errors import UsageError
+
+    found: list[str] = []
+    words = iter(args)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if word == "--":
+            return [*found, word, *words]
+        if flag != "--size":
+            found.append(word)
+            continue
+        value = value if equals else next(words, "")
+        sides = re.fullmatch(r"(\d+)[x×*](\d+)", value.lower())
+        if not sides:
+            raise UsageError(f"--size is width and height, such as 832x480, not {value!r}")
+        found += ["--width", sides[1], "--height", sides[2]]
+    return found
+
+
+class Group(TyperGroup):
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _tidy(self, ctx)
+        super().format_help(ctx, formatter)
+
+
+def _tidy(command: Any, ctx: Any) -> list[TyperOption]:
+    """The options; a flag's has no type beside it."""
+    options = [one for one in command.get_params(ctx) if isinstance(one, TyperOption)]
+    for option in options:
+        if option.is_flag:
+            option.metavar = ""
+    return options
+
+
+def _check_once(given: list[Any]) -> None:
+    """Of other options the last one counts, as an alias may hold one; but who gives two seeds
+    wants two pictures."""
+    from spectrum.errors import UsageError
+
+    if sum(option.name == "seed" for option in given) > 1:
+        raise UsageError("--seed is given twice; `-n` makes several, with seeds from the first on")

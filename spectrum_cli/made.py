@@ -1,0 +1,41 @@
+"""Which file is meant, of those that spectrum wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from itertools import islice
+from pathlib import Path
+
+
+def find(text: str) -> Path:
+    """The file itself, that of a manifest's line, or the first of a folder of frames."""
+    path = Path(text)
+    line = re.fullmatch(r"(.+\.jsonl):(\d{1,9})", text, re.S)
+    if line and not os.path.exists(path):
+        path = _of_line(Path(line[1]), int(line[2]))
+    return path / "0000.png" if os.path.isdir(path) else path
+
+
+def _of_line(manifest: Path, number: int) -> Path:
+    from spectrum.errors import UsageError
+
+    where = f"{manifest}:{number}"
+    try:
+        with manifest.open(encoding="utf-8", errors="replace") as stream:
+            text = next(islice(stream, max(0, number - 1), number), "")
+    except OSError as error:
+        raise UsageError(f"{manifest}: can't be read: {error.strerror or error}") from error
+    try:
+        line = json.loads(text) if number else None
+    except (ValueError, RecursionError):
+        line = None
+    if not isinstance(line, dict):
+        raise UsageError(f"{where}: no such line, or it is no JSON object; lines count from 1")
+    name = line.get("file")
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{where}: this line has no file; give one whose job was done")
+    if Path(name).is_absolute() or ".." in re.split(r"[\\/]", name):
+        raise UsageError(f"{where}: its file {name[:200]} is outside the manifest's folder")
+    return manifest.parent / name
