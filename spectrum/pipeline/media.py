@@ -49,13 +49,13 @@ def write_png(path: Path, picture: Frames, metadata: dict[str, Any], replace: bo
 
 def encode_png(path: Path, picture: Frames, metadata: dict[str, Any]) -> None:
     """The same straight into a file, whatever its name ends in."""
-    from PIL import Image
+    from imageio.v3 import imwrite
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
     info.add_itxt(PNG_KEY, _as_text(metadata))
-    with path.open("wb") as file:  # imageio would print a traceback where the disk is full
-        Image.fromarray(picture).save(file, "PNG", pnginfo=info)
+    # In memory first: where the disk is full, imageio's own file would print a traceback.
+    path.write_bytes(imwrite("<bytes>", picture, extension=".png", pnginfo=info))
 
 
 def write_frames(
