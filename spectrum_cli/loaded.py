@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,13 +22,16 @@ if TYPE_CHECKING:
 
 def find_model(name: str, quiet: bool = False) -> Preset:
     """The preset of that name; for a folder or a hub id, one that its pipeline's class gives."""
-    from spectrum.pipeline.catalog import find_preset, is_hub_id, preset_paths, shadows
+    from spectrum.pipeline.catalog import find_preset, preset_paths, shadows
 
     by_name = name in preset_paths()
     hush()  # a name may be one of the hub, which is asked for what it is
-    if not quiet and not by_name and is_hub_id(name) and not os.path.exists(name):
-        say(f"asking the hub what {name} is", style="dim")
-    preset = find_preset(name)
+
+    def asking() -> None:
+        if not quiet:
+            say(f"asking the hub what {name} is", style="dim")
+
+    preset = find_preset(name, asking)
     if by_name and shadows(preset) and not quiet:
         say(f"note: {preset.path} is used in the place of the package's own {name}")
     return preset

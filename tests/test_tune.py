@@ -614,7 +614,7 @@ def test_plain_runs_record_levels_and_moves(flux, tmp_path):
 
 
 def test_results_of_other_settings_are_kept_apart(base, tmp_path):
-    MadeUp(base, tmp_path, BEST).store.record("x", {"seconds": 1})
+    MadeUp(base, tmp_path, BEST).store.record("x", {"seconds": 1, "psnr": 30})
     assert MadeUp(base, tmp_path, BEST).recorded == 1
     with pytest.raises(UsageError, match="cases"):
         MadeUp(base, tmp_path, BEST, cases=3)

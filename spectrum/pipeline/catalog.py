@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -70,8 +71,11 @@ def shadows(preset: Preset) -> bool:
     return shipped.is_file() and not shipped.samefile(preset.path)
 
 
-def find_preset(name: str) -> Preset:
-    """The preset of that name or path. Raises UsageError, with the nearest names."""
+def find_preset(name: str, asking: Callable[[], None] | None = None) -> Preset:
+    """The preset of that name or path. Raises UsageError, with the nearest names.
+
+    asking: called before the hub is asked, which may take its time.
+    """
     if name.endswith((".yaml", ".yml")):
         if not os.path.isfile(name):
             raise UsageError(f"no preset file {name}; `spectrum models` lists the presets by name")
@@ -81,7 +85,12 @@ def find_preset(name: str) -> Preset:
         return read_preset(paths[name])
     if name and (os.path.isdir(name) or is_hub_id(name)):
         known, _ = read_presets()
-        return next((preset for preset in known if preset.weights == name), None) or discover(name)
+        for preset in known:
+            if preset.weights == name:
+                return preset
+        if asking and not os.path.isdir(name):
+            asking()
+        return discover(name)
     if "://" in name:
         raise UsageError(
             f"{name}: an address; `model` takes the id org/name that follows the hub's"
