@@ -202,26 +202,35 @@ class _Task:
         self.checker.names.digits = max(4, len(str(len(raws) * len(self.checker.sweep))))
         try:
             jobs = list(in_shard(check_jobs(raws, self.checker), share))
-            store = self._store()
-            records = [store.ended(job.id) for job in jobs]
-            left = [job for job, record in zip(jobs, records, strict=True) if record is None]
-            display = self._display(len(jobs))
-            worker = self._worker(store, left, display) if left else None
+            store, display = self._store(), self._display(jobs)
+            left = []
+            for job in jobs:
+                if record := store.ended(job.id):
+                    display.ended_before(Ended(job, record, now=False))
+                else:
+                    left.append(job)
+            self._tell(display, self._made(store, left, display))
         except JobErrors as problems:
             for problem in problems.problems:
                 error(f"{file}, {problem}")
             raise SystemExit(2) from None
-        for job, record in zip(jobs, records, strict=True):
-            if record:
-                display.ended(Ended(job, record, now=False))
-        self._tell(display, worker.run(left) if worker else iter(()))
 
     def stream(self, raws: Iterable[Raw | Problem]) -> None:
         """Make each job when it comes."""
         display = self._display(None)
-        worker = self._worker(self._store(), [], display)
-        asked = self._asked(raws, display)
-        self._tell(display, (ended for job in asked for ended in worker.run([job])))
+        self._tell(display, self._answered(self._store(), raws, display))
+
+    def _made(self, store: Store, jobs: list[Job], display: Display) -> Iterator[Ended]:
+        """Raises JobErrors, before the first."""
+        if jobs:
+            yield from self._worker(store, jobs, display).run(jobs)
+
+    def _answered(
+        self, store: Store, raws: Iterable[Raw | Problem], display: Display
+    ) -> Iterator[Ended]:
+        worker = self._worker(store, [], display)
+        for job in self._asked(raws, display):
+            yield from worker.run([job])
 
     def _asked(self, raws: Iterable[Raw | Problem], display: Display) -> Iterator[Job]:
         from spectrum.batch.reading import Problem
@@ -242,17 +251,18 @@ class _Task:
 
         return Store(self.folder, self.retry_failed)
 
-    def _display(self, total: int | None) -> Display:
+    def _display(self, jobs: list[Job] | None) -> Display:
         from spectrum_cli.batch_display import Display
 
-        return Display(self.folder, total, self.quiet, self.as_json)
+        return Display(self.folder, jobs, self.quiet, self.as_json)
 
     def _worker(self, store: Store, jobs: list[Job], display: Display) -> Worker:
         """With all that is heavy imported, and these jobs' calls checked."""
         silence(self.quiet)
-        from spectrum.batch.run import Worker, check_calls
+        with display.starting():
+            from spectrum.batch.run import Worker, check_calls
 
-        check_calls(jobs)
+            check_calls(jobs)
         return Worker(store, self.load, display)
 
     def _tell(self, display: Display, jobs: Iterator[Ended]) -> None:
@@ -271,7 +281,6 @@ class _Task:
 
 
 def _how_to_go_on(display: Display) -> None:
-    error(
-        f"interrupted; the job under way was dropped, {display.state()};"
-        f" to go on: {shlex.join(['spectrum', *sys.argv[1:]])}"
-    )
+    dropped = "the job under way was dropped, " * display.is_at_work
+    again = shlex.join(["spectrum", *sys.argv[1:]])
+    error(f"interrupted; {dropped}{display.state()}; to go on: {again}")

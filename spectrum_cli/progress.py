@@ -152,7 +152,7 @@ class Progress:
 def _row_of_marks(report: Report, mark: Marks) -> Text:
     from rich.text import Text
 
-    row = Text(overflow="fold")
+    row = Text(overflow="fold", no_wrap=False)
     for step in report.steps:
         if step.computed:
             row.append(mark.computed, style=COMPUTED)

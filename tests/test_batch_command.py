@@ -100,6 +100,7 @@ def test_values():
     wrong = [
         ({"sed": 1}, "unknown key 'sed'; did you mean seed?"),
         ({"lora": "a", "loras": "b"}, "loras is given twice"),
+        ({"seed": "x"}, "seed: a whole number, not 'x'"),
         ({"seed": True}, "seed: a number is needed, not True"),
         ({"seed": 2**32}, "seed: less than 4294967296"),
         ({"steps": 10**9}, "steps: less than or equal to 10000"),
@@ -803,7 +804,9 @@ def test_two_at_once_make_nothing_twice(many, tmp_path):
     whole(tmp_path / "out", COUNT)
     printed = [line for command in commands for line in command.out.splitlines()]
     assert len(printed) == len(set(printed)) == COUNT  # each path once, by who made it
-    assert all(f"{COUNT} of {COUNT} done" in c.err or "made before" in c.err for c in commands)
+    assert all(
+        f"{COUNT} of {COUNT} done" in c.err or "made by other processes" in c.err for c in commands
+    )
 
 
 def test_the_living_take_over_from_the_dead(many, tmp_path):
