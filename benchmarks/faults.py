@@ -1,4 +1,4 @@
-"""What a batch survives, tried on purpose: kills, interrupts, full and read-only disks, damaged files.
+"""What a batch survives, tried on purpose: kills, interrupts, full disks, damaged files.
 
     python benchmarks/faults.py --kills 60 --output faults.json
 
@@ -11,26 +11,22 @@ them; where that is not allowed, the table says so.
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process with threads can't be forked safely
-
 import argparse
 import json
+import os
 import random
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from disks import scenario
+from forked import Run, scenario, warm_up
 from PIL import Image
 
 from spectrum.pipeline.media import read_metadata
@@ -40,74 +36,12 @@ JOBS = 40
 HOSTILE = (
     "-rf /", "../../etc/passwd", "con", "a/b\\c:d", "tab\tline\u2028end", "\x1b[31m\x7f",
     "«quotes» \"'`$(rm)`", "*?<>|", "x" * 10_000, "क्षत्रिय" * 999, "日本語の絵" * 999,
-    "👩‍👩‍👧 🎨" * 99, "e\u0301" * 400, "שלום العالم", "a\u202egnp.exe", ".hidden", "ends. ", "{index}",
+    "👩‍👩‍👧 🎨" * 99, "e\u0301" * 400, "שלום العالم", "a\u202egnp.exe", ".hidden",
+    "ends. ", "{index}",
 )  # fmt: skip
 
 
-# -- the command ---------------------------------------------------------------------------------
-
-
-class Run:
-    """`spectrum ARGS` in a folder, begun in a process of its own."""
-
-    def __init__(self, folder: Path, *args: str, before: Callable[[], object] = int) -> None:
-        stem = folder.parent / f"{folder.name}.{time.monotonic_ns()}"
-        self._out, self._err = Path(f"{stem}.out"), Path(f"{stem}.err")
-        self.args, self.code = args, None
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become(folder, args, self._out, self._err, before)
-
-    def poll(self) -> bool:
-        """Whether it has ended."""
-        if self.code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.code = os.waitstatus_to_exitcode(status)
-        return self.code is not None
-
-    def wait(self) -> Run:
-        """Until it has ended."""
-        if self.code is None:
-            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self
-
-    def end(self, number: int = signal.SIGKILL) -> int:
-        """Send the signal; the exit code."""
-        with suppress(ProcessLookupError):
-            if not self.poll():
-                os.kill(self.pid, number)
-        return self.wait().code  # type: ignore[return-value]
-
-    @property
-    def err(self) -> str:
-        return self._err.read_text(errors="replace")
-
-    def told(self, code: int, text: str) -> bool:
-        """Whether it ended so, with words that say so, and no traceback."""
-        return self.wait().code == code and text in self.err and "Traceback" not in self.err
-
-
-def _become(folder: Path, args: tuple[str, ...], out: Path, err: Path, before: Any) -> None:
-    try:
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
-        os.chdir(folder)
-        for number, path in ((0, os.devnull), (1, out), (2, err)):
-            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC if number else os.O_RDONLY
-            os.dup2(os.open(path, flags), number)
-        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
-        sys.argv = ["spectrum", *args]
-        before()
-        from spectrum_cli.__main__ import main
-
-        main()
-    except SystemExit as leave:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(int(leave.code or 0))
-    finally:
-        os._exit(99)
+# -- folders ---------------------------------------------------------------------------------------
 
 
 def new(root: Path, name: str, prompts: int = JOBS) -> Path:
@@ -359,21 +293,6 @@ def many_lines(root: Path, reference: dict[str, Any]) -> dict[str, Any]:
 
 
 # -- all -----------------------------------------------------------------------------------------
-
-
-def warm_up() -> None:
-    """Import all that a batch does, so that what is forked starts at once."""
-    import diffusers.pipelines.flux.pipeline_flux
-    import imageio.plugins.pillow
-    import peft
-    import transformers.models.clip.tokenization_clip
-    import transformers.models.t5.tokenization_t5
-
-    import spectrum.batch.run
-    import spectrum_cli.batch_display
-    import spectrum_cli.main  # noqa: F401
-
-    torch.set_num_threads(1)
 
 
 def main() -> None:
