@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectrum_cli import machine, options, signals
+from spectrum_cli.flags import with_flags
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.noise import silence
-from spectrum_cli.output import error
+from spectrum_cli.output import error, say
 
 if TYPE_CHECKING:
     from spectrum.batch.jobs import Checker, Job
@@ -43,6 +45,7 @@ def batch(
     name: options.Name = "{index}-{prompt:40}-{seed}",
     shard: options.Shard = None,
     retry_failed: options.RetryFailed = False,
+    batch_size: options.BatchSize = 1,
     speedup: options.Speedup = None,
     steps: options.Steps = None,
     width: options.Width = None,
@@ -96,14 +99,26 @@ def batch(
         seed,
     )
     share = parse_shard(shard) if shard else (1, 1)
-    task = _Task(checker, output, partial(_load, device, quiet), retry_failed, quiet, as_json)
-    source = _read(file)
-    if isinstance(source, _Stream):
-        if shard:
-            raise _usage("--shard is for a file, where jobs can be counted; leave it")
-        task.stream(source)
-    else:
-        task.whole(source, share, Path(file).name)
+    load = partial(_load, device, quiet)
+    task = _Task(checker, output, load, retry_failed, batch_size, quiet, as_json)
+    try:
+        source = _read(file)
+        if isinstance(source, _Stream):
+            _check_of_stream(shard, batch_size)
+            task.stream(source)
+        else:
+            task.whole(source, share, Path(file).name)
+    except KeyboardInterrupt:
+        code = signals.taken() or 130
+        _how_to_go_on(task.display)
+        raise SystemExit(code) from None
+
+
+def _check_of_stream(shard: str | None, batch_size: int) -> None:
+    if shard:
+        raise _usage("--shard is for a file, where jobs can be counted; leave it")
+    if batch_size > 1:
+        raise _usage("--batch-size is for a file: of a stream, each is made when it comes")
 
 
 def _layout(preset: Preset, weights: Path | None, **given: Any) -> Options:
@@ -189,8 +204,10 @@ class _Task:
     folder: Path
     load: Callable[[Job], Model]
     retry_failed: bool
+    together: int
     quiet: bool
     as_json: bool
+    display: Display | None = None  # of what was begun
 
     def whole(self, raws: list[Raw | Problem], share: tuple[int, int], file: str) -> None:
         """Check all, then make what is not made."""
@@ -254,7 +271,8 @@ class _Task:
     def _display(self, jobs: list[Job] | None) -> Display:
         from spectrum_cli.batch_display import Display
 
-        return Display(self.folder, jobs, self.quiet, self.as_json)
+        self.display = Display(self.folder, jobs, self.quiet, self.as_json)
+        return self.display
 
     def _worker(self, store: Store, jobs: list[Job], display: Display) -> Worker:
         """With all that is heavy imported, and these jobs' calls checked."""
@@ -263,24 +281,30 @@ class _Task:
             from spectrum.batch.run import Worker, check_calls
 
             check_calls(jobs)
-        return Worker(store, self.load, display)
+        if self.together > 1 and not self.quiet:
+            _say_alone(jobs)
+        return Worker(store, self.load, display, self.together)
 
     def _tell(self, display: Display, jobs: Iterator[Ended]) -> None:
         """Of each job as it ends, and leave with the exit code."""
-        try:
-            with display:
-                for ended in jobs:
-                    display.ended(ended)
-        except KeyboardInterrupt:
-            code = signals.taken() or 130
-            _how_to_go_on(display)
-            raise SystemExit(code) from None
+        with display:
+            for ended in jobs:
+                display.ended(ended)
         display.summary(self.checker.repeated)
         if display.failed or display.wrong:
             raise SystemExit(1)
 
 
-def _how_to_go_on(display: Display) -> None:
-    dropped = "the job under way was dropped, " * display.is_at_work
+def _say_alone(jobs: Iterable[Job]) -> None:
+    from spectrum.batch.together import why_alone
+
+    for reason, count in Counter(map(why_alone, jobs)).items():
+        if reason:
+            say(with_flags(f"note: {count} made one at a time: {reason}"))
+
+
+def _how_to_go_on(display: Display | None) -> None:
+    dropped = "the job under way was dropped, " if display and display.is_at_work else ""
+    state = display.state() if display else "nothing was begun"
     again = shlex.join(["spectrum", *sys.argv[1:]])
-    error(f"interrupted; {dropped}{display.state()}; to go on: {again}")
+    error(f"interrupted; {dropped}{state}; to go on: {again}")

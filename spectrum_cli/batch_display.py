@@ -96,8 +96,9 @@ class Display(Watch):
             self._hide()
             self._pause = ""
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: Job, more: int = 0) -> None:
         title = f"{job.request.preset.name}  {job.request.prompt}  seed {job.seed}"
+        title = f"{more + 1} in one call: {title} …" if more else title
         self._progress, self._pause = Progress(title, quiet=True), ""
         self._job_began = time.perf_counter()
         self._show()
