@@ -692,7 +692,7 @@ def test_what_can_share_a_call(tmp_path):
         return [[job.index for job in call] for call in calls(grouped(jobs), size)]
 
     assert groups(1) == [[k] for k in (1, 2, 3, 4, 5, 7, 8, 10, 6, 9)]
-    assert groups(3) == [[1, 2, 8], [10], [3], [4], [5], [7], [6], [9]]
+    assert groups(3) == [[1, 2, 8], [10], [3], [4, 5], [7], [6], [9]]
     reasons = [why_alone(job) for job in jobs]
     assert [k for k, reason in enumerate(reasons, 1) if reason] == [6, 7, 9]
     assert reasons[8] == "Kandinsky5T2VPipeline is not known to keep the samples of a call apart"

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -208,8 +209,14 @@ def conditions(preset: Preset, device: torch.device, options: Options) -> dict[s
         "machine": machine(device),
         "threads": torch.get_num_threads() if device.type == "cpu" else None,
         "dtype": options.dtype or preset.dtype,
-        "versions": {package: version(package) for package in _PACKAGES},
+        "versions": dict(_versions()),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Read once: that takes as long as a few steps of a small model."""
+    return {package: version(package) for package in _PACKAGES}
 
 
 def machine(device: torch.device) -> str:
