@@ -150,7 +150,7 @@ def main() -> None:
             continue
         cells = []
         for kind in (0, 1):
-            pairs = zip(times, cycle(found["loop"]))  # noqa: B905 - cycle never ends
+            pairs = zip(times, cycle(found["loop"]))
             ratio = median(a[kind] / b[kind] for a, b in pairs) - 1
             cells += [f"{median(x[kind] for x in times):.1f}", f"{100 * ratio:+.1f} %"]
         print(f"| {way} | {' | '.join(cells)} |")

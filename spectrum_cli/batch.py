@@ -250,6 +250,7 @@ class _Task:
             yield from worker.run([job])
 
     def _asked(self, raws: Iterable[Raw | Problem], display: Display) -> Iterator[Job]:
+        from spectrum.batch.jobs import told
         from spectrum.batch.reading import Problem
         from spectrum.errors import SpectrumError
 
@@ -259,7 +260,7 @@ class _Task:
                     raise _usage(raw.text)
                 jobs = [job for job, _ in self.checker.asked(raw)]
             except SpectrumError as problem:
-                display.refused(raw.line, str(problem))
+                display.refused(raw.line, told(problem))
             else:
                 yield from jobs
 

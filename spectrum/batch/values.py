@@ -22,6 +22,7 @@ MOST = 100_000  # values of a sweep
 _LARGEST = 1000  # values in an extra argument
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, 60, 60
+_OF_PYDANTIC = "^(Input should be|Input is not|Value error,) |, unable to .*| for <.*"
 _ALIASES = {"lora": "loras", "set": "extras", "neg": "negative_prompt"}
 
 
@@ -131,7 +132,7 @@ def _messages(error: ValidationError) -> Iterator[str]:
         if problem["type"] == "extra_forbidden":
             yield unknown_key(key)
         else:
-            told = re.sub("^(Input should be|Value error,) |, unable to .*", "", problem["msg"])
+            told = re.sub(_OF_PYDANTIC, "", problem["msg"])
             told = told.replace("valid integer", "whole number")
             yield f"{key}: {told}, not {_short(problem['input'])}"
 
