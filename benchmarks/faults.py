@@ -91,6 +91,7 @@ def stopped(
     """Batches that are ended by a signal again and again until they are done. Every second one is
     ended while an output is being written or put in its place, the others at any moment."""
     chance, count, moments, wrong, batches = random.Random(number), 0, [], [], 0
+    guided = 0  # told how to go on
     while count < times:
         folder, batches = new(root, f"stopped-{number}-{processes}-{batches}"), batches + 1
         out, finished = folder / "out", False
@@ -103,21 +104,21 @@ def stopped(
                     break
                 time.sleep(0.0005)
             code = runs[0].end(number)
-            stopped = code in (-number, 128 + number)
-            count += stopped
-            moments += [time.monotonic() - began] * stopped
-            if (
-                number == signal.SIGINT
-                and stopped
-                and "to go on: spectrum batch" not in runs[0].err
-            ):
-                wrong.append(f"said nothing of how to go on: {runs[0].err[-200:]!r}")
+            ended = code in (-number, 128 + number)
+            count += ended
+            moments += [time.monotonic() - began] * ended
+            told = runs[0].err
+            if number == signal.SIGINT and ended and not told.startswith("spectrum: interrupted"):
+                wrong.append(f"not told: {told[-200:]!r}")
+            guided += "; to go on: spectrum batch" in told
             others = [run.wait().code for run in runs[1:]]
             finished = 0 in (code, *others)
             wrong += [f"exit code {code}"] * (code not in (0, -number, 128 + number))
         wrong += [run.err for run in [Run(folder, *batch()).wait()] if run.code]
         wrong += faults_of(out, JOBS, reference)
     spread = f"{min(moments):.2f} to {max(moments):.2f} s after the start"
+    if number == signal.SIGINT:
+        spread += f"; told how to go on in {guided}"
     return {"tried": count, "batches": batches, "jobs": batches * JOBS, "wrong": wrong,
             "note": spread}  # fmt: skip
 
