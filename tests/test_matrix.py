@@ -98,7 +98,7 @@ def test_who_can_share_a_call_comes_out_as_alone(case):
         both = sampled({**call, **lists}, [torch.Generator().manual_seed(k) for k in range(2)])
         errors = [(a - b).square().mean() / a.square().mean() for a, b in zip(
             torch.cat(alone), both, strict=True)]  # fmt: skip
-        apart = max(errors) < 1e-10
+        apart = float(max(errors)) < 1e-10
     except RuntimeError:
         apart = False
     assert apart is (type(pipe).__name__ in APART)
