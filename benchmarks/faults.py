@@ -86,17 +86,21 @@ def pixels_by_id(out: Path) -> dict[str, Any]:
 
 
 def stopped(
-    root: Path, number: int, times: int, reference: dict[str, Any], processes: int = 1
-) -> dict[str, Any]:
+    root: Path, number: int, times: int, reference: dict[str, Any], processes: int = 1,
+    more: tuple[str, ...] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Batches that are ended by a signal again and again until they are done. Every second one is
     ended while an output is being written or put in its place, the others at any moment."""
     chance, count, moments, wrong, batches = random.Random(number), 0, [], [], 0
     guided = 0  # told how to go on
     while count < times:
-        folder, batches = new(root, f"stopped-{number}-{processes}-{batches}"), batches + 1
+        folder, batches = (
+            new(root, f"stopped-{number}-{processes}{''.join(more)}-{batches}"),
+            batches + 1,
+        )
         out, finished = folder / "out", False
         while not finished and count < times:
-            runs = [Run(folder, *batch()) for _ in range(processes)]
+            runs = [Run(folder, *batch(*more)) for _ in range(processes)]
             began, at = time.monotonic(), chance.uniform(0, 1.0)
             while not any(run.poll() for run in runs):
                 busy = count % 2 and any(out.glob(".*.partial")) and chance.random() < 0.2
@@ -311,6 +315,9 @@ def main() -> None:
         kills, kill, interrupt = options.kills, signal.SIGKILL, signal.SIGINT
         tried: dict[str, Callable[[], dict[str, Any]]] = {
             "kill -9": lambda: stopped(root, kill, kills, known),
+            "kill -9, four jobs a call": lambda: stopped(
+                root, kill, kills // 4, {}, more=("--batch-size", "4")
+            ),
             "kill -9, another process beside": lambda: stopped(root, kill, kills // 4, known, 2),
             "Ctrl-C": lambda: stopped(root, interrupt, kills // 4, known),
             "disk full": lambda: full(root, known),
