@@ -113,7 +113,7 @@ def generate_together(
     encoded, denoised = (denoising - began) / count, (decoding - denoising) / count
     decoded = (ended - decoding) / count
     return [
-        Generation(one, pixels, cache.report, encoded, denoised, decoded, *sound, count)
+        Generation(one, pixels, cache.report, encoded, denoised, decoded, *sound, together=count)
         for one, pixels, sound in zip(frames, found, sounds, strict=True)
     ]
 
