@@ -113,8 +113,8 @@ def generate_together(
     encoded, denoised = (denoising - began) / count, (decoding - denoising) / count
     decoded = (ended - decoding) / count
     return [
-        Generation(one, pixels, cache.report, encoded, denoised, decoded, *sound, together=count)
-        for one, pixels, sound in zip(frames, found, sounds, strict=True)
+        Generation(one, pixels, cache.report, encoded, denoised, decoded, audio, rate, count)
+        for one, pixels, (audio, rate) in zip(frames, found, sounds, strict=True)
     ]
 
 
