@@ -328,10 +328,13 @@ def main() -> None:
             "hostile prompts": lambda: hostile(root, known),
             "10,000 lines": lambda: many_lines(root, known),
         }
-        print("| fault | tried | wrong | |\n|---|---|---|---|")
+        print("| fault | tried | wrong | |\n|---|---|---|---|", flush=True)
         for what, function in tried.items():
             found = results[what] = function()
-            print(f"| {what} | {found['tried']} | {len(found['wrong'])} | {found['note']} |")
+            print(
+                f"| {what} | {found['tried']} | {len(found['wrong'])} | {found['note']} |",
+                flush=True,
+            )
             for one in found["wrong"][:5]:
                 print(f"    {one}", file=sys.stderr)
     if options.output:

@@ -70,6 +70,8 @@ class Run:
 
     @property
     def err(self) -> str:
+        if not self._err.exists():
+            return ""  # it was killed before
         return self._err.read_text(errors="replace")
 
     def told(self, code: int, text: str) -> bool:
