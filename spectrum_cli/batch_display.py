@@ -73,6 +73,8 @@ class Display(Watch):
         self._times = Times(Counter(map(_shape, jobs or ())))
         self.done = self.failed = self.made = self.before = self.wrong = 0
         self._began = self._job_began = time.perf_counter()
+        self._together = 1  # jobs in the call under way
+        self._each: float | None = None  # seconds of one of them, once the first has ended
         self._progress: Progress | None = None
         self._pause = ""  # why there is no job under way
         self._live: Live | None = None
@@ -100,6 +102,7 @@ class Display(Watch):
         title = f"{job.request.preset.name}  {job.request.prompt}  seed {job.seed}"
         title = f"{more + 1} in one call: {title} …" if more else title
         self._progress, self._pause = Progress(title, quiet=True), ""
+        self._together, self._each = more + 1, None
         self._job_began = time.perf_counter()
         self._show()
 
@@ -176,7 +179,9 @@ class Display(Watch):
         failed = record.status == "failed"
         self.failed, self.done = self.failed + failed, self.done + (not failed)
         self.made += ended.now and not failed
-        self._times.ended(ended.job, self._seconds() if ended.now and not failed else None)
+        if self._each is None:
+            self._each = self._seconds() / self._together
+        self._times.ended(ended.job, self._each if ended.now and not failed else None)
         self._progress, self._job_began = None, time.perf_counter()
         if not ended.now and self._total is not None:
             return  # told by whoever made it

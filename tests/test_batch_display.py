@@ -59,6 +59,19 @@ def test_what_is_left_is_told_by_jobs_of_the_same_shape(clock, capsys):
     assert told == "3 made, 1 made before, 1 made by other processes; 72.0 s; all in out"
 
 
+def test_the_jobs_of_a_call_share_its_seconds(clock):
+    jobs = jobs_of(*({"prompt": str(k)} for k in range(6)))
+    display = Display(Path("out"), jobs, quiet=True, as_json=False)
+    display.begin(jobs[0], 3)
+    clock[0] += 8
+    states = []
+    for job in jobs[:4]:
+        display.ended(ended(job))
+        states.append(display.state())
+    assert states[0] == "1 of 6 done, about 10.0 s left"
+    assert states[3] == "4 of 6 done, about 4.0 s left"
+
+
 def test_on_a_terminal_it_shows_why_nothing_is_made(clock, monkeypatch):
     screen = Console(file=io.StringIO(), force_terminal=True, width=40, soft_wrap=True)
     monkeypatch.setattr(batch_display, "console", lambda: screen)
