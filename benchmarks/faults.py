@@ -112,7 +112,8 @@ def stopped(
             count += ended
             moments += [time.monotonic() - began] * ended
             told = runs[0].err
-            if number == signal.SIGINT and ended and not told.startswith("spectrum: interrupted"):
+            heard = number == signal.SIGINT and code == 128 + number  # and not before it began
+            if heard and not told.startswith("spectrum: interrupted"):
                 wrong.append(f"not told: {told[-200:]!r}")
             guided += "; to go on: spectrum batch" in told
             others = [run.wait().code for run in runs[1:]]
