@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectrum_cli import machine, options, signals
+from spectrum_cli.flags import with_flags
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.noise import silence
-from spectrum_cli.output import error
+from spectrum_cli.output import error, say
 
 if TYPE_CHECKING:
     from spectrum.batch.jobs import Checker, Job
@@ -43,6 +45,7 @@ def batch(
     name: options.Name = "{index}-{prompt:40}-{seed}",
     shard: options.Shard = None,
     retry_failed: options.RetryFailed = False,
+    batch_size: options.BatchSize = 1,
     speedup: options.Speedup = None,
     steps: options.Steps = None,
     width: options.Width = None,
@@ -97,14 +100,25 @@ def batch(
     )
     share = parse_shard(shard) if shard else (1, 1)
     load = partial(_load, device, quiet)
-    task = _Task(checker, output, device, load, retry_failed, quiet, as_json)
-    source = _read(file)
-    if isinstance(source, _Stream):
-        if shard:
-            raise _usage("--shard is for a file, where jobs can be counted; leave it")
-        task.stream(source)
-    else:
-        task.whole(source, share, Path(file).name)
+    task = _Task(checker, output, device, load, retry_failed, batch_size, quiet, as_json)
+    try:
+        source = _read(file)
+        if isinstance(source, _Stream):
+            _check_of_stream(shard, batch_size)
+            task.stream(source)
+        else:
+            task.whole(source, share, Path(file).name)
+    except KeyboardInterrupt:
+        code = signals.taken() or 130
+        _how_to_go_on(task.display)
+        raise SystemExit(code) from None
+
+
+def _check_of_stream(shard: str | None, batch_size: int) -> None:
+    if shard:
+        raise _usage("--shard is for a file, where jobs can be counted; leave it")
+    if batch_size > 1:
+        raise _usage("--batch-size is for a file: of a stream, each is made when it comes")
 
 
 def _layout(preset: Preset, weights: Path | None, **given: Any) -> Options:
@@ -191,8 +205,10 @@ class _Task:
     device: str
     load: Callable[[Job], Model]
     retry_failed: bool
+    together: int
     quiet: bool
     as_json: bool
+    display: Display | None = None  # of what was begun
 
     def whole(self, raws: list[Raw | Problem], share: tuple[int, int], file: str) -> None:
         """Check all, then make what is not made."""
@@ -205,28 +221,37 @@ class _Task:
         try:
             jobs = list(in_shard(check_jobs(raws, self.checker), share))
             check_calls(jobs, self.device)
-            store = self._store()
-            records = [store.ended(job.id) for job in jobs]
-            left = [job for job, record in zip(jobs, records, strict=True) if record is None]
-            display = self._display(len(jobs))
-            worker = self._worker(store, display) if left else None
+            store, display = self._store(), self._display(jobs)
+            left = []
+            for job in jobs:
+                if record := store.ended(job.id):
+                    display.ended_before(Ended(job, record, now=False))
+                else:
+                    left.append(job)
+            self._tell(display, self._made(store, left, display))
         except JobErrors as problems:
             for problem in problems.problems:
                 error(f"{file}, {problem}")
             raise SystemExit(2) from None
-        for job, record in zip(jobs, records, strict=True):
-            if record:
-                display.ended(Ended(job, record, now=False))
-        self._tell(display, worker.run(left) if worker else iter(()))
 
     def stream(self, raws: Iterable[Raw | Problem]) -> None:
         """Make each job when it comes."""
         display = self._display(None)
-        worker = self._worker(self._store(), display)
-        asked = self._asked(raws, display)
-        self._tell(display, (ended for job in asked for ended in worker.run([job])))
+        self._tell(display, self._answered(self._store(), raws, display))
+
+    def _made(self, store: Store, jobs: list[Job], display: Display) -> Iterator[Ended]:
+        if jobs:
+            yield from self._worker(store, jobs, display).run(jobs)
+
+    def _answered(
+        self, store: Store, raws: Iterable[Raw | Problem], display: Display
+    ) -> Iterator[Ended]:
+        worker = self._worker(store, [], display)
+        for job in self._asked(raws, display):
+            yield from worker.run([job])
 
     def _asked(self, raws: Iterable[Raw | Problem], display: Display) -> Iterator[Job]:
+        from spectrum.batch.jobs import told
         from spectrum.batch.reading import Problem
         from spectrum.errors import SpectrumError
 
@@ -236,7 +261,7 @@ class _Task:
                     raise _usage(raw.text)
                 jobs = [job for job, _ in self.checker.asked(raw)]
             except SpectrumError as problem:
-                display.refused(raw.line, str(problem))
+                display.refused(raw.line, told(problem))
             else:
                 yield from jobs
 
@@ -245,35 +270,41 @@ class _Task:
 
         return Store(self.folder, self.retry_failed)
 
-    def _display(self, total: int | None) -> Display:
+    def _display(self, jobs: list[Job] | None) -> Display:
         from spectrum_cli.batch_display import Display
 
-        return Display(self.folder, total, self.quiet, self.as_json)
+        self.display = Display(self.folder, jobs, self.quiet, self.as_json)
+        return self.display
 
-    def _worker(self, store: Store, display: Display) -> Worker:
+    def _worker(self, store: Store, jobs: list[Job], display: Display) -> Worker:
         """With all that is heavy imported."""
         silence(self.quiet)
-        from spectrum.batch.run import Worker
-
-        return Worker(store, self.load, display)
+        with display.starting():
+            from spectrum.batch.run import Worker
+        if self.together > 1 and not self.quiet:
+            _say_alone(jobs)
+        return Worker(store, self.load, display, self.together)
 
     def _tell(self, display: Display, jobs: Iterator[Ended]) -> None:
         """Of each job as it ends, and leave with the exit code."""
-        try:
-            with display:
-                for ended in jobs:
-                    display.ended(ended)
-        except KeyboardInterrupt:
-            code = signals.taken() or 130
-            _how_to_go_on(display)
-            raise SystemExit(code) from None
+        with display:
+            for ended in jobs:
+                display.ended(ended)
         display.summary(self.checker.repeated)
         if display.failed or display.wrong:
             raise SystemExit(1)
 
 
-def _how_to_go_on(display: Display) -> None:
-    error(
-        f"interrupted; the job under way was dropped, {display.state()};"
-        f" to go on: {shlex.join(['spectrum', *sys.argv[1:]])}"
-    )
+def _say_alone(jobs: Iterable[Job]) -> None:
+    from spectrum.batch.together import why_alone
+
+    for reason, count in Counter(map(why_alone, jobs)).items():
+        if reason:
+            say(with_flags(f"note: {count} made one at a time: {reason}"))
+
+
+def _how_to_go_on(display: Display | None) -> None:
+    dropped = "the job under way was dropped, " if display and display.is_at_work else ""
+    state = display.state() if display else "nothing was begun"
+    again = shlex.join(["spectrum", *sys.argv[1:]])
+    error(f"interrupted; {dropped}{state}; to go on: {again}")

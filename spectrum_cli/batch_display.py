@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +24,59 @@ if TYPE_CHECKING:
     from spectrum.report import Report, Step
 
 
+@dataclass
+class Times:
+    """What the jobs that are left will take, by what those of their shape took."""
+
+    left: Counter[object]  # jobs, by shape
+    _took: dict[object, tuple[float, int]] = field(default_factory=dict)  # seconds, jobs
+
+    def ended(self, job: Job, seconds: float | None) -> None:
+        """A job has ended, and took so long if it was made here and now."""
+        shape = _shape(job)
+        self.left[shape] -= 1
+        if seconds is not None:
+            before, count = self._took.get(shape, (0.0, 0))
+            self._took[shape] = before + seconds, count + 1
+
+    @property
+    def seconds(self) -> float | None:
+        """A job of a new shape takes what one took on average. None where none was made."""
+        every, jobs = map(sum, zip(*self._took.values(), strict=True)) if self._took else (0.0, 0)
+        if not jobs or not self.left.total():
+            return None
+        total = 0.0
+        for shape, count in self.left.items():
+            seconds, made = self._took.get(shape, (every, jobs))
+            total += count * seconds / made
+        return total
+
+
+def _shape(job: Job) -> tuple[object, ...]:
+    request = job.request
+    sizes = (request.width, request.height, request.frames)
+    return (request.preset.name, *sizes, request.steps, request.speedup)
+
+
 class Display(Watch):
     """Paths, or objects with `as_json`, on standard output as jobs end; on standard error a line
-    for each, and while one is under way its steps. `total` is None for a stream, which is answered
-    for jobs that were made before, too."""
+    for each, and while one is under way its steps.
 
-    def __init__(self, folder: Path, total: int | None, quiet: bool, as_json: bool) -> None:
-        self._folder, self._total, self._quiet, self._as_json = folder, total, quiet, as_json
-        self.done = self.failed = self.made = self.wrong = 0
-        self._spent = 0.0  # seconds of jobs that ended now
+    `jobs` is None for a stream, which is answered for jobs that were made before, too.
+    """
+
+    def __init__(
+        self, folder: Path, jobs: Sequence[Job] | None, quiet: bool, as_json: bool
+    ) -> None:
+        self._folder, self._quiet, self._as_json = folder, quiet, as_json
+        self._total = None if jobs is None else len(jobs)
+        self._times = Times(Counter(map(_shape, jobs or ())))
+        self.done = self.failed = self.made = self.before = self.wrong = 0
         self._began = self._job_began = time.perf_counter()
+        self._together = 1  # jobs in the call under way
+        self._each: float | None = None  # seconds of one of them, once the first has ended
         self._progress: Progress | None = None
+        self._pause = ""  # why there is no job under way
         self._live: Live | None = None
 
     def __enter__(self) -> Display:
@@ -38,19 +85,26 @@ class Display(Watch):
     def __exit__(self, *_: object) -> None:
         self._hide()
 
-    # -- a job under way -------------------------------------------------------------------------
+    # -- what is under way -----------------------------------------------------------------------
 
-    def begin(self, job: Job) -> None:
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """While what is heavy is imported."""
+        self._pause = "starting"
+        self._show()
+        try:
+            yield
+        finally:
+            self._hide()
+            self._pause = ""
+
+    def begin(self, job: Job, more: int = 0) -> None:
         title = f"{job.request.preset.name}  {job.request.prompt}  seed {job.seed}"
-        self._progress, self._job_began = Progress(title, quiet=True), time.perf_counter()
-        if not self._quiet and console().is_terminal and not console().is_dumb_terminal:
-            from rich.live import Live
-
-            self._live = Live(
-                self, console=console(), refresh_per_second=10, transient=True,
-                redirect_stdout=False,
-            )  # fmt: skip
-            self._live.start()
+        title = f"{more + 1} in one call: {title} …" if more else title
+        self._progress, self._pause = Progress(title, quiet=True), ""
+        self._together, self._each = more + 1, None
+        self._job_began = time.perf_counter()
+        self._show()
 
     def stage(self, name: str) -> None:
         if self._progress:
@@ -61,9 +115,30 @@ class Display(Watch):
             self._progress.on_step(report, step)
 
     def waiting(self, count: int) -> None:
-        if not self._quiet and self._progress:
-            say(f"waiting for {count} that other processes are making")
-        self._progress = None
+        text = f"waiting for {count} that other processes are making"
+        if not self._pause and not self._is_drawn and not self._quiet:
+            say(text)
+        self._progress, self._pause = None, text
+        self._show()
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a job is under way."""
+        return self._progress is not None
+
+    @property
+    def _is_drawn(self) -> bool:
+        return not self._quiet and console().is_terminal and not console().is_dumb_terminal
+
+    def _show(self) -> None:
+        if self._live is None and self._is_drawn:
+            from rich.live import Live
+
+            self._live = Live(
+                self, console=console(), refresh_per_second=10, transient=True,
+                redirect_stdout=False,
+            )  # fmt: skip
+            self._live.start(refresh=True)  # imports let no other thread draw for seconds
 
     def _hide(self) -> None:
         if self._live is not None:
@@ -73,25 +148,27 @@ class Display(Watch):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
 
-        yield Text(self.state(), style="bold")
+        yield Text(self.state(), style="bold", no_wrap=True, overflow="ellipsis")
         if self._progress:
             yield self._progress
+        else:
+            elapsed = human_seconds(time.perf_counter() - self._job_began)
+            yield Text(f"{self._pause}  {elapsed}", no_wrap=True, overflow="ellipsis")
 
     def state(self) -> str:
         """How far the batch is."""
         of = "" if self._total is None else f" of {self._total}"
         text = f"{self.done}{of} done" + f", {self.failed} failed" * bool(self.failed)
-        left = self._left()
-        return text if left is None else f"{text}, about {human_seconds(left)} left"
+        left = self._times.seconds
+        if left is None:
+            return text
+        under_way = self._seconds() if self._live else 0.0
+        return f"{text}, about {human_seconds(max(0.0, left - under_way))} left"
 
-    def _left(self) -> float | None:
-        """By the mean of the jobs that ended now; the one under way is counted from its begin."""
-        ended = self.made + self.failed
-        if self._total is None or not self._spent or not ended:
-            return None
-        left = self._total - self.done - self.failed
-        under_way = time.perf_counter() - self._job_began if self._live else 0.0
-        return max(0.0, left * self._spent / ended - under_way) if left else None
+    def _seconds(self) -> float:
+        """Of the job under way, without what loading its model took."""
+        loading = self._progress.seconds.get("load", 0.0) if self._progress else 0.0
+        return time.perf_counter() - self._job_began - loading
 
     # -- a job that has ended --------------------------------------------------------------------
 
@@ -101,9 +178,11 @@ class Display(Watch):
         record = ended.record
         failed = record.status == "failed"
         self.failed, self.done = self.failed + failed, self.done + (not failed)
-        if ended.now:
-            self.made += not failed
-            self._spent += time.perf_counter() - self._job_began
+        self.made += ended.now and not failed
+        if self._each is None:
+            self._each = self._seconds() / self._together
+        self._times.ended(ended.job, self._each if ended.now and not failed else None)
+        self._progress, self._job_began = None, time.perf_counter()
         if not ended.now and self._total is not None:
             return  # told by whoever made it
         if failed:
@@ -114,6 +193,11 @@ class Display(Watch):
             emit_json(self._document(ended))
         if ended.now and not failed and not self._quiet:
             self._say(ended)
+
+    def ended_before(self, ended: Ended) -> None:
+        """A job of a file was made, or had failed, before this process began."""
+        self.ended(ended)
+        self.before = self.done
 
     def refused(self, line: int, problem: str) -> None:
         """A line of a stream is no job."""
@@ -127,7 +211,9 @@ class Display(Watch):
         took = [human_seconds(record.seconds or 0.0)]
         if record.measured_speedup and record.measured_speedup > 1:
             took.append(f"about {record.measured_speedup:.2f}× faster")
-        say(f"{record.file}: {', '.join(took)}; {self.state()}")
+        stands_above = sys.stdout.isatty() and not self._as_json
+        name = "  " if stands_above else f"{record.file}: "
+        say(f"{name}{', '.join(took)}; {self.state()}")
         for note in record.notes or ():
             say(f"  note: {with_flags(note)}")
 
@@ -148,9 +234,13 @@ class Display(Watch):
         """What there is now, and how to go on about what failed."""
         if self._quiet:
             return
-        text = f"{self.made} made"
-        if before := self.done - self.made:
-            text += f", {before} made before"
+        text, others = f"{self.made} made", self.done - self.made - self.before
+        if self._total is None:
+            self.before, others = others, 0
+        if self.before:
+            text += f", {self.before} made before"
+        if others:
+            text += f", {others} made by other processes"
         if self.failed:
             text += f", {self.failed} failed (--retry-failed tries them again)"
         if self.wrong:

@@ -175,6 +175,15 @@ Shard = Annotated[
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try those again that failed before.")
 ]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        metavar="K",
+        help="Sample up to K jobs in one call that differ in prompts and seed alone.",
+    ),
+]
 
 # -- how it is sampled ---------------------------------------------------------------------------
 

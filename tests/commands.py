@@ -89,3 +89,4 @@ class Command:
         until = time.monotonic() + timeout
         while not there() and self.is_alive and time.monotonic() < until:
             time.sleep(0.005)
+        assert time.monotonic() < until

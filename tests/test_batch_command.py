@@ -15,6 +15,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from commands import Command
 from PIL import Image
 
@@ -25,12 +26,15 @@ from spectrum.batch.jobs import Checker, JobErrors, check_jobs, grouped, in_shar
 from spectrum.batch.manifest import Record
 from spectrum.batch.names import MOST_BYTES, Names, asked_name, safe, words
 from spectrum.batch.reading import Problem, Raw, kind_of, read_jobs, read_line
+from spectrum.batch.run import Model, Worker
 from spectrum.batch.store import FolderError, LostClaim, Store
+from spectrum.batch.together import calls, why_alone
 from spectrum.batch.values import sweep, validated
 from spectrum.errors import UsageError
 from spectrum.pipeline import files as files_module
+from spectrum.pipeline import generate as generate_module
 from spectrum.pipeline.catalog import find_preset
-from spectrum.pipeline.loading import Options
+from spectrum.pipeline.loading import Options, load_pipeline
 from spectrum.pipeline.media import encode_png, read_metadata
 
 SMALL = ["--width", 32, "--height", 32, "--steps", 4, "--speedup", 2]
@@ -102,6 +106,7 @@ def test_values():
     wrong = [
         ({"sed": 1}, "unknown key 'sed'; did you mean seed?"),
         ({"lora": "a", "loras": "b"}, "loras is given twice"),
+        ({"seed": "x"}, "seed: a whole number, not 'x'"),
         ({"seed": True}, "seed: a number is needed, not True"),
         ({"seed": 2**32}, "seed: less than 4294967296"),
         ({"steps": 10**9}, "steps: less than or equal to 10000"),
@@ -649,6 +654,108 @@ def test_what_gen_makes(spectrum, tmp_path):
             assert np.array_equal(Image.open(made[index]), Image.open(alone))
 
 
+def test_jobs_that_share_a_call_stay_what_they_are(spectrum, tmp_path):
+    """Within 120 dB in float; here, rounded to bytes, at most a pixel in a thousand by one."""
+    jobs = [{"prompt": "a red circle"}, {"prompt": "a green ring above a large pink heart"}]
+    jobs += [{"prompt": "x", "steps": 5}, {"prompt": "a star", "seed": 3}]
+    (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
+    args = ["batch", "jobs.jsonl", *SMALL[:4], "--steps", 9, "--sweep", "speedup=1,2"]
+    assert spectrum(*args, "-o", "alone", "-q")[0] == 0
+    code, out, err = spectrum(*args, "-o", "out", "--batch-size", 3)
+    assert (code, "note" in err, len(out.splitlines())) == (0, False, 8)
+    alone = {line["id"]: line for line in whole(tmp_path / "alone", 8)}
+    sizes = []
+    for line in whole(tmp_path / "out", 8):
+        other = alone[line["id"]]
+        assert line["computed_steps"] == other["computed_steps"]
+        assert line["file"] == other["file"]
+        ours, theirs = (
+            np.asarray(Image.open(tmp_path / folder / line["file"])).astype(int)
+            for folder in ("out", "alone")
+        )
+        assert np.abs(ours - theirs).max() <= 1
+        assert (ours != theirs).mean() < 1e-3
+        sizes.append(read_metadata(tmp_path / "out" / line["file"])["together"])
+    assert Counter(sizes) == {3: 6, 1: 2}
+    _, _, err = spectrum("rerun", "out/manifest.jsonl:1", "-o", "again.png")
+    assert "it was sampled with 2 more, which round otherwise" in err
+
+
+def test_what_can_share_a_call(tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    jobs = jobs_of(
+        {"prompt": "a"}, {"prompt": "b", "seed": 3}, {"prompt": "c", "steps": 8},
+        {"prompt": "d", "negative_prompt": "x", "guidance": 2}, {"prompt": "e", "guidance": 2},
+        {"prompt": "f", "image": str(tmp_path / "a.png")}, {"prompt": "g", "quality": "good"},
+        {"prompt": "h"}, {"prompt": "i", "model": "kandinsky-5"}, {"prompt": "j"},
+    )  # fmt: skip
+
+    def groups(size):
+        return [[job.index for job in call] for call in calls(grouped(jobs), size)]
+
+    assert groups(1) == [[k] for k in (1, 2, 3, 4, 5, 7, 8, 10, 6, 9)]
+    assert groups(3) == [[1, 2, 8], [10], [3], [4, 5], [7], [6], [9]]
+    reasons = [why_alone(job) for job in jobs]
+    assert [k for k, reason in enumerate(reasons, 1) if reason] == [6, 7, 9]
+    assert reasons[8] == "Kandinsky5T2VPipeline is not known to keep the samples of a call apart"
+
+
+@pytest.mark.parametrize("cause", ["a job", "the call"])
+def test_a_call_that_fails_is_made_job_by_job_and_says_so(spectrum, monkeypatch, tmp_path, cause):
+    from spectrum.batch import run
+
+    real, alone, sizes = run.generate_together, run.generate, []
+
+    def together(pipe, requests, seeds, on_step):
+        sizes.append(len(seeds))
+        if cause == "the call":
+            raise torch.OutOfMemoryError("no room")
+        return real(pipe, requests, seeds, on_step)
+
+    def poisoned(pipe, request, seed, on_step):
+        if "blue" in request.prompt and cause == "a job":
+            raise ValueError("blue")
+        return alone(pipe, request, seed, on_step)
+
+    def encoded(pipe, requests, seeds):
+        if any("blue" in request.prompt for request in requests) and cause == "a job":
+            raise ValueError("blue")
+        return call_of(pipe, requests, seeds)
+
+    call_of = generate_module._call_of
+    monkeypatch.setattr(run, "generate_together", together)
+    monkeypatch.setattr(run, "generate", poisoned)
+    monkeypatch.setattr(generate_module, "_call_of", encoded)
+    (tmp_path / "p.txt").write_text("a blue ring\na red ring\na star\na cross\n")
+    code, _, err = spectrum("batch", "p.txt", "-o", "out", *SMALL, "--batch-size", 2)
+    lines = {line["index"]: line for line in manifest(tmp_path / "out")}
+    note = "made by itself, as a call for 2 jobs failed: "
+    assert note in err
+    assert lines[2]["notes"][0].startswith(note)
+    if cause == "a job":
+        assert (code, sizes) == (1, [2, 2])  # the second call comes out
+        assert lines[1]["error"] == "ValueError: blue"
+        assert "notes" not in lines[3]
+    else:
+        assert (code, sizes) == (0, [2])  # and is not tried again
+        assert "out of memory" in lines[1]["notes"][0]
+        whole(tmp_path / "out", 4)
+
+
+def test_what_another_process_makes_is_left_out_of_a_call(tmp_path):
+    store, other = Store(tmp_path), Store(tmp_path)
+    jobs = jobs_of(*({"prompt": p, "steps": 4, "width": 32, "height": 32} for p in "abc"))
+    pipe = load_pipeline(jobs[0].request, torch.device("cpu"))
+    worker = Worker(store, lambda _: Model(pipe, torch.device("cpu")), together=3)
+    claim = other.claim(jobs[1].id)
+    assert [ended.job.index for ended in worker._attempt(jobs)] == [1, 3]
+    claim.release()
+    assert [(ended.job.index, ended.now) for ended in worker._attempt(jobs)] == [
+        (1, False), (3, False), (2, True),
+    ]  # fmt: skip
+    whole(tmp_path, 3)
+
+
 def test_wrong_usage_is_told_before_anything_is_made(spectrum, prompts, tmp_path):
     def refused(*args, told):
         code, out, err = spectrum("batch", *args)
@@ -805,7 +912,9 @@ def test_two_at_once_make_nothing_twice(many, tmp_path):
     whole(tmp_path / "out", COUNT)
     printed = [line for command in commands for line in command.out.splitlines()]
     assert len(printed) == len(set(printed)) == COUNT  # each path once, by who made it
-    assert all(f"{COUNT} of {COUNT} done" in c.err or "made before" in c.err for c in commands)
+    assert all(
+        f"{COUNT} of {COUNT} done" in c.err or "made by other processes" in c.err for c in commands
+    )
 
 
 def test_the_living_take_over_from_the_dead(many, tmp_path):
@@ -877,3 +986,6 @@ def test_a_stream_that_begins_like_a_file_is_one(tmp_path):
     command = Command(tmp_path, "batch", "-", "-o", "out", "--shard", "1/2")
     assert command.wait() == 2
     assert "--shard is for a file" in command.err
+    command = Command(tmp_path, "batch", "-", "-o", "out", "--batch-size", "2")
+    assert command.wait() == 2
+    assert "--batch-size is for a file" in command.err

@@ -11,7 +11,7 @@ from spectrum_cli.progress import JsonProgress, Progress
 
 def render(progress, width, encoding="utf-8"):
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace")
-    console = Console(file=file, width=width, color_system=None)
+    console = Console(file=file, width=width, color_system=None, soft_wrap=True)  # as ours
     console.print(progress)
     file.flush()
     return file.buffer.getvalue().decode(encoding).splitlines()

@@ -27,6 +27,7 @@ from spectrum.pipeline.loading import Options
 from spectrum.pipeline.preset import Preset
 from spectrum.pipeline.request import Request, resolve
 
+_LONGEST = 600  # characters of what is wrong with a line
 _NOT_OF_A_REQUEST = ("model", "seed", "output")
 
 
@@ -87,7 +88,7 @@ def check_jobs(raws: Iterable[Raw | Problem], checker: Checker) -> list[Job]:
             else:
                 jobs += checker.jobs(raw)
         except SpectrumError as error:
-            wrong.add(raw.line, str(error))
+            wrong.add(raw.line, told(error))
     wrong.raise_any()
     return jobs
 
@@ -101,8 +102,8 @@ def check_calls(jobs: Iterable[Job], device: str) -> None:
             check_call(job.request)
             if job.model not in models:
                 models[job.model] = _wrong_with(job, device)
-            if told := models[job.model]:
-                wrong.add(job.line, told)
+            if problem := models[job.model]:
+                wrong.add(job.line, problem)
         except SpectrumError as error:
             wrong.add(job.line, str(error))
     wrong.raise_any()
@@ -122,6 +123,17 @@ def _wrong_with(job: Job, device: str) -> str | None:
     except SpectrumError as error:
         return str(error)
     return None
+
+
+def told(error: SpectrumError) -> str:
+    """Its words; of very many, as where a value of thousands of letters is named, the ends."""
+    text = str(error)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 100]} … {text[-90:]}"
+
+
+def _words_of(error: Exception) -> str:
+    """Those for people: no number, and no name that only a programmer knows."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _lines(numbers: Sequence[int]) -> str:
@@ -179,7 +191,7 @@ class Checker:
         except (OSError, ValueError, ArithmeticError) as error:
             if isinstance(error, SpectrumError):
                 raise
-            raise UsageError(f"{type(error).__name__}: {error}") from error
+            raise UsageError(f"these values can't be taken: {_words_of(error)}") from error
         if values.get("fps") is not None and request.frames == 1:
             raise UsageError("one frame is a picture, so `fps` means nothing to it; leave it")
         seed, id = self._seed(request, options, digest, values.get("seed"))
@@ -199,7 +211,7 @@ class Checker:
             except SpectrumError as error:
                 self._found[name] = error
             except (OSError, ValueError) as error:
-                self._found[name] = UsageError(f"model {name[:60]!r}: {error}")
+                self._found[name] = UsageError(f"model {name[:60]!r}: {_words_of(error)}")
         found = self._found[name]
         if isinstance(found, SpectrumError):
             raise found

@@ -62,7 +62,8 @@ class Manifest:
         return [record for line in whole.split(b"\n") if (record := _record(line))]
 
     def append(self, record: Record) -> None:
-        """Add a line in a single write, on disk when this returns. Raises OSError."""
+        """Add a line in a single write. That of a failed job is on disk when this returns; an
+        output, which is, says of itself what its line does. Raises OSError."""
         line = record.model_dump_json(exclude_none=True).encode() + b"\n"
         with locked(self._lock):
             handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
@@ -71,7 +72,8 @@ class Manifest:
                 if os.write(handle, line) != len(line):
                     os.ftruncate(handle, size)
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-                os.fsync(handle)
+                if record.file is None:
+                    os.fsync(handle)
             finally:
                 os.close(handle)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,10 @@ from spectrum.batch.claims import Claim
 from spectrum.batch.jobs import Job, check_call, grouped
 from spectrum.batch.manifest import Record
 from spectrum.batch.store import FolderError, LostClaim, Store, job_document
+from spectrum.batch.together import calls, shape_of
 from spectrum.batch.watch import Ended, Watch
 from spectrum.errors import SpectrumError, out_of_memory
-from spectrum.pipeline.generate import Generation, generate, metadata
+from spectrum.pipeline.generate import Generation, generate, generate_together, metadata
 from spectrum.pipeline.media import encode_mp4, encode_png
 
 PAUSE = 0.5  # seconds between two looks at what another process is making
@@ -37,20 +39,26 @@ class DeviceError(SpectrumError):
     """The device is of no use any more, so this process is not either."""
 
 
+class ModelError(SpectrumError):
+    """A model can't be had, now; the next process may have more luck."""
+
+
 @dataclass
 class Worker:
     """Makes jobs in a folder. It keeps the pipeline of the last one.
 
     `load` makes a job's pipeline; what it raises fails the jobs of this model, now and not for
-    ever.
+    ever. With `together` above 1, up to so many jobs that can share a call of the pipeline do.
     """
 
     store: Store
     load: Callable[[Job], Model]
     watch: Watch = field(default_factory=Watch)
+    together: int = 1
     _key: object = None
     _model: Model | None = None
     _broken: dict[object, str] = field(default_factory=dict)
+    _alone: set[object] = field(default_factory=set)  # shapes whose calls fail with several jobs
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Ended]:
         """Make what is not made, models one after another, and say of each job how it ended.
@@ -59,15 +67,12 @@ class Worker:
         """
         left = grouped(jobs)
         while left:
-            others = []
-            for job in left:
-                record = self.store.ended(job.id)
-                ended = Ended(job, record, now=False) if record else self.attempt(job)
-                if ended:
+            known = set()
+            for call in calls(left, self.together):
+                for ended in self._attempt(call):
+                    known.add(ended.job.id)
                     yield ended
-                else:
-                    others.append(job)
-            left = others
+            left = [job for job in left if job.id not in known]
             if left:
                 self.watch.waiting(len(left))
                 time.sleep(PAUSE)
@@ -79,51 +84,106 @@ class Worker:
         An error is the job's, which is recorded as failed. Raises FolderError and DeviceError for
         what the next job would meet too.
         """
-        claim = self.store.claim(job.id)
-        if claim is None:
-            return None
-        with claim:
-            if record := self.store.ended(job.id):
-                return Ended(job, record, now=False)
-            self.watch.begin(job)
-            try:
-                check_call(job.request)
-                model = self._load(job)
-                if isinstance(model, str):
-                    return Ended(job, self._failed(job, model), now=True)
-                return Ended(job, self._make(claim, job, model), now=True)
-            except FolderError:
-                raise
-            except LostClaim:
-                return None
-            except Exception as error:
-                failed = self._failed(job, reason(error))
-                self.store.record(failed)
-                if isinstance(error, getattr(torch, "AcceleratorError", ())):
-                    raise DeviceError(f"the device has failed: {failed.error}") from error
-                return Ended(job, failed, now=True)
+        found = list(self._attempt([job]))
+        return found[0] if found else None
 
-    def _make(self, claim: Claim, job: Job, model: Model) -> Record:
-        began = time.perf_counter()
+    def _attempt(self, jobs: list[Job]) -> Iterator[Ended]:
+        """The same for jobs that share a call; those are left out that others are making."""
+        if len(jobs) > 1 and shape_of(jobs[0]) in self._alone:
+            for job in jobs:
+                yield from self._attempt([job])
+            return
+        ours: list[tuple[Job, Claim]] = []
+        with ExitStack() as held:
+            for job in jobs:
+                record = self.store.ended(job.id)
+                if record is None and (claim := self.store.claim(job.id)):
+                    held.enter_context(claim)
+                    record = self.store.ended(job.id)
+                    if record is None:
+                        ours.append((job, claim))
+                if record:
+                    yield Ended(job, record, now=False)
+            if ours:
+                yield from self._make(ours)
+
+    def _make(self, ours: list[tuple[Job, Claim]], note: str | None = None) -> Iterator[Ended]:
+        """Claimed jobs, in one call; where that fails, one by one."""
+        jobs = [job for job, _ in ours]
+        self.watch.begin(jobs[0], len(jobs) - 1)
+        try:
+            made = self._sample(jobs)
+        except ModelError as error:
+            yield from (Ended(job, self._failed(job, str(error)), now=True) for job in jobs)
+            return
+        except Exception as error:
+            if len(jobs) == 1 or _is_of_device(error):
+                yield from [self._failure(job, error) for job in jobs]
+            else:
+                yield from self._make_singly(ours, reason(error))
+            return
+        self.watch.stage("write")
+        for (job, claim), one in zip(ours, made, strict=True):
+            if ended := self._keep(claim, job, one, note):
+                yield ended
+
+    def _make_singly(self, ours: list[tuple[Job, Claim]], why: str) -> Iterator[Ended]:
+        """If all come out so, it was not one of them that failed the call: the next jobs of this
+        shape are not tried together again."""
+        note = f"made by itself, as a call for {len(ours)} jobs failed: {why}"
+        statuses = set()
+        for one in ours:
+            for ended in self._make([one], note):
+                statuses.add(ended.record.status)
+                yield ended
+        if statuses == {"done"}:
+            self._alone.add(shape_of(ours[0][0]))
+
+    def _sample(self, jobs: list[Job]) -> list[Generation]:
+        for job in jobs:
+            check_call(job.request)
+        model = self._load(jobs[0])
         self.watch.stage("encode")
-        made = generate(model.pipe, job.request, job.seed, self.watch.on_step)
-        report = made.report
+        if len(jobs) == 1:
+            return [generate(model.pipe, jobs[0].request, jobs[0].seed, self.watch.on_step)]
+        requests, seeds = [job.request for job in jobs], [job.seed for job in jobs]
+        return generate_together(model.pipe, requests, seeds, self.watch.on_step)
+
+    def _keep(self, claim: Claim, job: Job, made: Generation, note: str | None) -> Ended | None:
+        """The output in its place; None if another process has taken the job meanwhile."""
+        report, seconds = made.report, made.encode_seconds + made.denoise_seconds
         record = Record(
             id=job.id,
             index=job.index,
             status="done",
-            seconds=round(time.perf_counter() - began, 3),
+            seconds=round(seconds + made.decode_seconds, 3),
             computed_steps=report.computed_steps,
             measured_speedup=report.measured_speedup and round(report.measured_speedup, 3),
-            notes=report.notes or None,
+            notes=[*report.notes, *([note] if note else ())] or None,
             attempt=self._attempts(job) + 1,
         )
-        self.watch.stage("write")
-        document = {
-            **metadata(job.request, job.seed, made, model.device, job.options),
-            "job": job_document(record),
-        }
-        return self.store.put(claim, record, job.name, partial(_encode, made, job, document))
+        try:
+            assert self._model is not None
+            document = {
+                **metadata(job.request, job.seed, made, self._model.device, job.options),
+                "job": job_document(record),
+            }
+            encode = partial(_encode, made, job, document)
+            return Ended(job, self.store.put(claim, record, job.name, encode), now=True)
+        except FolderError:
+            raise
+        except LostClaim:
+            return None
+        except Exception as error:
+            return self._failure(job, error)
+
+    def _failure(self, job: Job, error: Exception) -> Ended:
+        """Recorded. Raises DeviceError."""
+        failed = self._failed(job, reason(error))
+        self.store.record(failed)
+        if _is_of_device(error):
+            raise DeviceError(f"the device has failed: {failed.error}") from error
+        return Ended(job, failed, now=True)
 
     def _failed(self, job: Job, error: str) -> Record:
         attempt = self._attempts(job) + 1
@@ -133,10 +193,10 @@ class Worker:
         before = self.store.records.get(job.id)
         return before.attempt if before else 0
 
-    def _load(self, job: Job) -> Model | str:
-        """The job's model, or why it can't be had."""
+    def _load(self, job: Job) -> Model:
+        """The job's model. Raises ModelError."""
         if job.model in self._broken:
-            return self._broken[job.model]
+            raise ModelError(self._broken[job.model])
         if self._model is None or self._key != job.model:
             if self._model is not None:
                 self._model = None
@@ -147,8 +207,13 @@ class Worker:
             try:
                 self._key, self._model = job.model, self.load(job)
             except Exception as error:  # whatever it is, the next job of the model would meet it
-                return self._broken.setdefault(job.model, reason(error))
+                self._broken[job.model] = reason(error)
+                raise ModelError(self._broken[job.model]) from error
         return self._model
+
+
+def _is_of_device(error: Exception) -> bool:
+    return isinstance(error, getattr(torch, "AcceleratorError", ()))
 
 
 def _encode(made: Generation, job: Job, document: dict[str, Any], path: Path) -> None:

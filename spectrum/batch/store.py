@@ -156,7 +156,7 @@ class Store:
         return record
 
     def record(self, record: Record) -> None:
-        """Add a line to the manifest, on disk when this returns. Raises FolderError."""
+        """Add a line to the manifest. Raises FolderError."""
         with _in_folder(self.folder):
             self._manifest.append(record)
         self.records[record.id] = record

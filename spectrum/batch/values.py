@@ -22,6 +22,7 @@ MOST = 100_000  # values of a sweep
 _LARGEST = 1000  # values in an extra argument
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, 60, 60
+_OF_PYDANTIC = "^(Input should be|Input is not|Value error,) |, unable to .*| for <.*"
 _ALIASES = {"lora": "loras", "set": "extras", "neg": "negative_prompt"}
 
 
@@ -98,10 +99,10 @@ def key_of(name: str) -> str:
     return _ALIASES.get(key, key)
 
 
-def unknown_key(name: str) -> str:
+def unknown_key(name: str, keys: Sequence[str] = KEYS) -> str:
     """With the nearest that there is."""
-    nearest = get_close_matches(key_of(name), KEYS, n=1)
-    guess = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(KEYS)}"
+    nearest = get_close_matches(key_of(name), keys, n=1)
+    guess = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(keys)}"
     return f"unknown key {_short(name)}; {guess}"
 
 
@@ -131,7 +132,8 @@ def _messages(error: ValidationError) -> Iterator[str]:
         if problem["type"] == "extra_forbidden":
             yield unknown_key(key)
         else:
-            told = re.sub("^(Input should be|Value error,) ", "", problem["msg"])
+            told = re.sub(_OF_PYDANTIC, "", problem["msg"])
+            told = told.replace("valid integer", "whole number")
             yield f"{key}: {told}, not {_short(problem['input'])}"
 
 
@@ -151,8 +153,8 @@ def sweep(seeds: str | None, texts: Sequence[str]) -> list[dict[str, Any]]:
     for text in texts:
         name, equals, listed = text.partition("=")
         if not equals or key_of(name) not in SWEPT:
-            told = unknown_key(name) if equals else f"{text!r} is not of the form KEY=VALUE,VALUE"
-            raise UsageError(f"`sweep` {told}; {', '.join(SWEPT)} can be swept")
+            told = f"{text!r} is not of the form KEY=VALUE,VALUE"
+            raise UsageError(f"`sweep` {unknown_key(name, SWEPT) if equals else told}")
         pairs.append((key_of(name), "`sweep`", listed))
     for key, option, listed in pairs:
         if key in axes:

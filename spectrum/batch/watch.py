@@ -21,8 +21,8 @@ class Ended:
 class Watch:
     """What is told of the job under way. This one tells nobody."""
 
-    def begin(self, job: Job) -> None:
-        """A job is ours, and is being made."""
+    def begin(self, job: Job, more: int = 0) -> None:
+        """A job is ours, and is being made, with so many more in the same call."""
 
     def stage(self, name: str) -> None:
         """One of load, encode and write; `on_step` tells the others."""

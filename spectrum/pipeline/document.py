@@ -93,6 +93,7 @@ class Document(BaseModel):
     blend: Share | None = None
     forecaster: str
     computed_steps: list[int]
+    together: Count = 1  # samples of the pipeline's call
     offload: str | None = None
     quantize: str | None = None
     vae_tiling: bool | None = None
@@ -162,6 +163,8 @@ class Document(BaseModel):
     def differences(self, now: Mapping[str, Any]) -> list[str]:
         """A sentence for each of `generate.conditions` that is another one than it was."""
         told = []
+        if self.together > 1:
+            told.append(f"it was sampled with {self.together - 1} more, which round otherwise")
         if self.preset not in (None, now["preset"]):
             told.append(f"the preset {self.model} has other values than it had")
         for name in ("device", "machine", "threads", "dtype"):

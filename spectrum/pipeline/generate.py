@@ -7,7 +7,9 @@ import platform
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,7 @@ class Generation:
     decode_seconds: float
     audio: Audio | None = None  # [samples, channels], of a model that makes sound
     sample_rate: int | None = None  # of it, samples a second
+    together: int = 1  # samples of the call
 
     @property
     def seconds(self) -> float:
@@ -66,6 +69,19 @@ def generate(
     Raises UsageError for what the pipeline itself refuses, before it denoises, and SpectrumError if
     the pictures are not finite.
     """
+    return generate_together(pipe, [request], [seed], on_step, observe)[0]
+
+
+def generate_together(
+    pipe: Any,
+    requests: Sequence[Request],
+    seeds: Sequence[int],
+    on_step: Listener | None = None,
+    observe: Observer | None = None,
+) -> list[Generation]:
+    """Sample requests that differ in their prompts alone in one call of the pipeline. Of its
+    seconds each has an equal share, and its report all have. Raises as `generate`, also if only one
+    of them is not finite."""
     began = time.perf_counter()
     denoising = decoding = began
     started = False
@@ -78,7 +94,7 @@ def generate(
             on_step(report, step)
         decoding = time.perf_counter()
 
-    arguments = call_arguments(type(pipe), request)
+    arguments, request = _call_of(type(pipe), requests, seeds), requests[0]
     with SpectralCache(
         pipe,
         None if request.schedule else request.speedup,
@@ -88,28 +104,43 @@ def generate(
         observe=observe,
     ) as cache:
         try:
-            output = pipe(
-                **arguments,
-                generator=torch.Generator().manual_seed(seed),
-                output_type="np",
-                return_dict=False,
-            )
+            output = pipe(**arguments, output_type="np", return_dict=False)
         except (ValueError, TypeError) as error:
             if started or not is_refusal(error, pipe):
                 raise
             reason = " ".join(str(error).split())
             raise UsageError(f"{type(pipe).__name__} refuses this: {reason}") from error
-    pictures = output[0][0]  # [H, W, 3] or [F, H, W, 3]
+    found = [_finite(output[0][k], pipe) for k in range(len(seeds))]
+    sounds = [sound_of(pipe, output, k) or (None, None) for k in range(len(seeds))]
+    frames = [to_uint8(pixels) for pixels in found]
+    ended = time.perf_counter()
+    count = len(seeds)
+    encoded, denoised = (denoising - began) / count, (decoding - denoising) / count
+    decoded = (ended - decoding) / count
+    return [
+        Generation(one, pixels, cache.report, encoded, denoised, decoded, audio, rate, count)
+        for one, pixels, (audio, rate) in zip(frames, found, sounds, strict=True)
+    ]
+
+
+def _call_of(cls: Any, requests: Sequence[Request], seeds: Sequence[int]) -> dict[str, Any]:
+    """The arguments of a call for one request, or of one for several."""
+    arguments = call_arguments(cls, requests[0])
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    if len(requests) == 1:
+        return {**arguments, "generator": generators[0]}
+    for name in ("prompt", "negative_prompt"):
+        if name in arguments:
+            arguments[name] = [getattr(request, name) for request in requests]
+    return {**arguments, "generator": generators}
+
+
+def _finite(pictures: Any, pipe: Any) -> Pixels:
+    """[H, W, 3] or [F, H, W, 3] to [F, H, W, 3] in [0, 1]. Raises SpectrumError."""
     if not np.isfinite(pictures).all():
         raise SpectrumError(f"the model put out values that are not finite; {_remedy(pipe)}")
-    pixels = np.clip(pictures.reshape(-1, *pictures.shape[-3:]), 0, 1, dtype=np.float32)
-    audio, sample_rate = sound_of(pipe, output) or (None, None)
-    frames = to_uint8(pixels)
-    ended = time.perf_counter()
-    return Generation(
-        frames, pixels, cache.report, denoising - began, decoding - denoising, ended - decoding,
-        audio, sample_rate,
-    )  # fmt: skip
+    pixels: Pixels = np.clip(pictures.reshape(-1, *pictures.shape[-3:]), 0, 1, dtype=np.float32)
+    return pixels
 
 
 def _remedy(pipe: Any) -> str:
@@ -168,6 +199,7 @@ def metadata(
         "blend": getattr(method.forecaster, "blend", None),
         "forecaster": repr(method.forecaster),
         "computed_steps": made.report.computed_steps,
+        "together": made.together,
         "offload": options.offload,
         **options.pixels,
         **conditions(preset, device, options),
@@ -182,8 +214,14 @@ def conditions(preset: Preset, device: torch.device, options: Options) -> dict[s
         "machine": machine(device),
         "threads": torch.get_num_threads() if device.type == "cpu" else None,
         "dtype": options.dtype or preset.dtype,
-        "versions": {package: version(package) for package in _PACKAGES},
+        "versions": dict(_versions()),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Read once: that takes as long as a few steps of a small model."""
+    return {package: version(package) for package in _PACKAGES}
 
 
 def machine(device: torch.device) -> str:
