@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -17,11 +18,13 @@ from spectrum_cli.noise import silence
 from spectrum_cli.output import error
 
 if TYPE_CHECKING:
+    from spectrum.batch.fleet import Fleet
     from spectrum.batch.jobs import Checker, Job
+    from spectrum.batch.ray_session import Devices
     from spectrum.batch.reading import Problem, Raw
     from spectrum.batch.run import Model, Worker
     from spectrum.batch.store import Store
-    from spectrum.batch.watch import Ended
+    from spectrum.batch.watch import Ended, Watch
     from spectrum.pipeline.loading import Options
     from spectrum.pipeline.preset import Preset
     from spectrum_cli.batch_display import Display
@@ -68,6 +71,9 @@ def batch(
     vae_tiling: machine.VaeTiling = None,
     compile: machine.Compile = False,
     attention: machine.Attention = None,
+    gpus: machine.Gpus = None,
+    workers: machine.Workers = None,
+    ray: machine.Ray = None,
     quiet: options.Quiet = False,
     as_json: options.JobJson = False,
 ) -> None:
@@ -87,6 +93,7 @@ def batch(
         vae_tiling=vae_tiling, compile=compile, attention=attention,
     )  # fmt: skip
     layout(find_model(model, quiet))  # what is wrong with the flags is no line's fault
+    fleet = _devices(gpus, workers, ray, device)
     checker = Checker(
         validated({key: given[key] for key in OF_JOBS if given[key] not in (None, [])}),
         partial(find_model, quiet=quiet),
@@ -96,11 +103,12 @@ def batch(
         seed,
     )
     share = parse_shard(shard) if shard else (1, 1)
-    task = _Task(checker, output, partial(_load, device, quiet), retry_failed, quiet, as_json)
+    task = _Task(checker, output, device, fleet, retry_failed, quiet, as_json)
     source = _read(file)
     if isinstance(source, _Stream):
-        if shard:
-            raise _usage("--shard is for a file, where jobs can be counted; leave it")
+        if shard or fleet:
+            flag = "--shard" if shard else "--gpus, --workers or --ray"
+            raise _usage(f"{flag} is for a file, where jobs can be counted; leave it")
         task.stream(source)
     else:
         task.whole(source, share, Path(file).name)
@@ -115,11 +123,50 @@ def _layout(preset: Preset, weights: Path | None, **given: Any) -> Options:
     return machine.options(preset, weights, **given)
 
 
+def _devices(
+    gpus: int | None, workers: int | None, address: str | None, device: str
+) -> Devices | None:
+    """What to work on, if it is more than this process. Raises UsageError."""
+    if gpus is None and workers is None and address is None:
+        return None
+    if gpus and workers:
+        raise _usage("--gpus or --workers, not both")
+    if device not in ("auto", "cpu" if workers else "cuda"):
+        told = "--workers are of CPU cores" if workers else "--gpus and --ray choose the GPUs"
+        raise _usage(f"--device {device}: {told}; leave it")
+    from spectrum.batch.ray_session import Devices, import_ray
+
+    import_ray()
+    if gpus and not address:
+        silence()
+        from spectrum.pipeline.loading import choose_device
+
+        choose_device(f"cuda:{gpus - 1}")
+    return Devices(workers or gpus, not workers, address)
+
+
+def _begin(device: str, store: Store, watch: Watch) -> Worker:
+    """A worker in a process of its own, where nobody reads what is said. Raises UsageError for a
+    device that isn't there, and what torch does for one that doesn't work."""
+    silence(quiet=True)
+    import torch
+
+    from spectrum.batch.run import Worker
+    from spectrum.pipeline.loading import choose_device
+
+    torch.zeros(1, device=choose_device(device))
+    return Worker(store, partial(_load, device, True), watch)
+
+
 def _load(device: str, quiet: bool, job: Job) -> Model:
     from spectrum.batch.run import Model
 
     loaded = Loaded(job.request, device, job.options, quiet)
     return Model(loaded.pipe, loaded.device)
+
+
+def _nothing() -> Generator[Ended, None, None]:
+    yield from ()
 
 
 def _usage(text: str) -> Exception:
@@ -187,7 +234,8 @@ class _Task:
 
     checker: Checker
     folder: Path
-    load: Callable[[Job], Model]
+    device: str
+    fleet: Devices | None
     retry_failed: bool
     quiet: bool
     as_json: bool
@@ -214,7 +262,7 @@ class _Task:
         for job, record in zip(jobs, records, strict=True):
             if record:
                 display.ended(Ended(job, record, now=False))
-        self._tell(display, worker.run(left) if worker else iter(()))
+        self._tell(display, worker.run(left) if worker else _nothing())
 
     def stream(self, raws: Iterable[Raw | Problem]) -> None:
         """Make each job when it comes."""
@@ -247,31 +295,36 @@ class _Task:
 
         return Display(self.folder, total, self.quiet, self.as_json)
 
-    def _worker(self, store: Store, jobs: list[Job], display: Display) -> Worker:
+    def _worker(self, store: Store, jobs: list[Job], display: Display) -> Worker | Fleet:
         """With all that is heavy imported, and these jobs' calls checked."""
         silence(self.quiet)
         from spectrum.batch.run import Worker, check_calls
 
         check_calls(jobs)
-        return Worker(store, self.load, display)
+        if self.fleet is None:
+            return Worker(store, partial(_load, self.device, self.quiet), display)
+        from spectrum.batch.fleet import Fleet
 
-    def _tell(self, display: Display, jobs: Iterator[Ended]) -> None:
+        begin = partial(_begin, "cuda" if self.fleet.gpus else "cpu")
+        return Fleet(store, begin, self.fleet, self.retry_failed, display)
+
+    def _tell(self, display: Display, jobs: Generator[Ended, None, None]) -> None:
         """Of each job as it ends, and leave with the exit code."""
         try:
-            with display:
+            with display, closing(jobs):
                 for ended in jobs:
                     display.ended(ended)
         except KeyboardInterrupt:
             code = signals.taken() or 130
-            _how_to_go_on(display)
+            self._how_to_go_on(display)
             raise SystemExit(code) from None
         display.summary(self.checker.repeated)
         if display.failed or display.wrong:
             raise SystemExit(1)
 
-
-def _how_to_go_on(display: Display) -> None:
-    error(
-        f"interrupted; the job under way was dropped, {display.state()};"
-        f" to go on: {shlex.join(['spectrum', *sys.argv[1:]])}"
-    )
+    def _how_to_go_on(self, display: Display) -> None:
+        dropped = "jobs under way were" if self.fleet else "job under way was"
+        error(
+            f"interrupted; the {dropped} dropped, {display.state()};"
+            f" to go on: {shlex.join(['spectrum', *sys.argv[1:]])}"
+        )

@@ -1,4 +1,4 @@
-"""What a user sees of a batch: how far it is, and the steps of the job under way."""
+"""What a user sees of a batch: how far it is, and the steps of the jobs under way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectrum.batch.watch import Ended, Watch
+from spectrum.batch.watch import Ended, Look, Watch
 from spectrum_cli.flags import with_flags
 from spectrum_cli.output import console, emit, emit_json, error, human_seconds, say
 from spectrum_cli.progress import Progress
@@ -27,9 +27,10 @@ class Display(Watch):
     def __init__(self, folder: Path, total: int | None, quiet: bool, as_json: bool) -> None:
         self._folder, self._total, self._quiet, self._as_json = folder, total, quiet, as_json
         self.done = self.failed = self.made = self.wrong = 0
-        self._spent = 0.0  # seconds of jobs that ended now
-        self._began = self._job_began = time.perf_counter()
-        self._progress: Progress | None = None
+        self._spent = 0.0  # seconds until jobs ended now, those of idleness left out
+        self._began = self._since = time.perf_counter()  # `_since`: of what is not yet spent
+        self._under_way: dict[str, Progress] = {}  # by the job's id
+        self._progress: Progress | None = None  # of this process's own
         self._live: Live | None = None
 
     def __enter__(self) -> Display:
@@ -38,19 +39,14 @@ class Display(Watch):
     def __exit__(self, *_: object) -> None:
         self._hide()
 
-    # -- a job under way -------------------------------------------------------------------------
+    # -- jobs under way --------------------------------------------------------------------------
 
     def begin(self, job: Job) -> None:
         title = f"{job.request.preset.name}  {job.request.prompt}  seed {job.seed}"
-        self._progress, self._job_began = Progress(title, quiet=True), time.perf_counter()
-        if not self._quiet and console().is_terminal and not console().is_dumb_terminal:
-            from rich.live import Live
-
-            self._live = Live(
-                self, console=console(), refresh_per_second=10, transient=True,
-                redirect_stdout=False,
-            )  # fmt: skip
-            self._live.start()
+        if not self._under_way:
+            self._since = time.perf_counter()
+        self._progress = self._under_way[job.id] = Progress(title, quiet=True)
+        self._show()
 
     def stage(self, name: str) -> None:
         if self._progress:
@@ -60,10 +56,33 @@ class Display(Watch):
         if self._progress:
             self._progress.on_step(report, step)
 
+    def seen(self, job: Job, look: Look) -> None:
+        if progress := self._under_way.get(job.id):
+            progress.follow(look.stage, look.report)
+
+    def lost(self, job: Job, died: bool) -> None:
+        self._hide()
+        self._under_way.pop(job.id, None)
+        if died and not self._quiet:
+            say(f"line {job.line}: the process that was making it died")
+        self._show()
+
     def waiting(self, count: int) -> None:
         if not self._quiet and self._progress:
             say(f"waiting for {count} that other processes are making")
         self._progress = None
+        self._under_way.clear()
+
+    def _show(self) -> None:
+        drawn = console().is_terminal and not console().is_dumb_terminal
+        if self._quiet or not drawn or self._live or not self._under_way:
+            return
+        from rich.live import Live
+
+        self._live = Live(
+            self, console=console(), refresh_per_second=10, transient=True, redirect_stdout=False
+        )
+        self._live.start()
 
     def _hide(self) -> None:
         if self._live is not None:
@@ -74,8 +93,9 @@ class Display(Watch):
         from rich.text import Text
 
         yield Text(self.state(), style="bold")
-        if self._progress:
-            yield self._progress
+        for progress in list(self._under_way.values()):
+            progress.brief = len(self._under_way) > 1
+            yield progress
 
     def state(self) -> str:
         """How far the batch is."""
@@ -85,12 +105,12 @@ class Display(Watch):
         return text if left is None else f"{text}, about {human_seconds(left)} left"
 
     def _left(self) -> float | None:
-        """By the mean of the jobs that ended now; the one under way is counted from its begin."""
+        """By the time that each of the jobs took that ended now, several at once counted once."""
         ended = self.made + self.failed
         if self._total is None or not self._spent or not ended:
             return None
         left = self._total - self.done - self.failed
-        under_way = time.perf_counter() - self._job_began if self._live else 0.0
+        under_way = time.perf_counter() - self._since if self._live else 0.0
         return max(0.0, left * self._spent / ended - under_way) if left else None
 
     # -- a job that has ended --------------------------------------------------------------------
@@ -98,21 +118,26 @@ class Display(Watch):
     def ended(self, ended: Ended) -> None:
         """Count the job, and tell of it."""
         self._hide()
-        record = ended.record
-        failed = record.status == "failed"
+        self._under_way.pop(ended.job.id, None)
+        failed = ended.record.status == "failed"
         self.failed, self.done = self.failed + failed, self.done + (not failed)
         if ended.now:
             self.made += not failed
-            self._spent += time.perf_counter() - self._job_began
-        if not ended.now and self._total is not None:
-            return  # told by whoever made it
-        if failed:
+            now = time.perf_counter()
+            self._spent, self._since = self._spent + now - self._since, now
+        if ended.now or self._total is None:  # or told by whoever made it
+            self._tell(ended)
+        self._show()
+
+    def _tell(self, ended: Ended) -> None:
+        record = ended.record
+        if record.status == "failed":
             error(f"line {ended.job.line}: {record.error}")
         elif not self._as_json:
             emit(str(self._folder / str(record.file)))
         if self._as_json:
             emit_json(self._document(ended))
-        if ended.now and not failed and not self._quiet:
+        if ended.now and record.status == "done" and not self._quiet:
             self._say(ended)
 
     def refused(self, line: int, problem: str) -> None:

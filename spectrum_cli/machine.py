@@ -50,6 +50,32 @@ Attention = Annotated[
     typer.Option(help="A backend of diffusers, such as flash.", rich_help_panel=MACHINE),
 ]
 
+Gpus = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Work on N GPUs at once, by Ray.", rich_help_panel=MACHINE
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Work in N processes at once, a CPU core each, by Ray.",
+        rich_help_panel=MACHINE,
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Of the cluster there (auto: the one of this machine); all its GPUs, unless told"
+        " how many.",
+        rich_help_panel=MACHINE,
+    ),
+]
+
 
 def options(
     preset: Preset,

@@ -71,6 +71,7 @@ class Progress:
 
     title: str
     quiet: bool = False
+    brief: bool = False  # the title and the marks alone
     seconds: dict[str, float] = field(default_factory=dict)  # of ended stages
     _stage: str | None = None
     _began: float = 0.0
@@ -112,6 +113,15 @@ class Progress:
         if report.finished:
             self.stage("decode")
 
+    def follow(self, stage: str, report: Report | None) -> None:
+        """The same of a run in another process, of which a copy comes now and then."""
+        if stage != self._stage:
+            self.stage(stage)
+        if report and self._denoising is None:
+            self._denoising = Denoising(report, self._began)
+        elif report and self._denoising:
+            self._denoising.report = report
+
     def _end_stage(self) -> None:
         stage, self._stage = self._stage, None
         if stage is None:
@@ -128,9 +138,11 @@ class Progress:
         title = Text(printable(self.title), style="bold", no_wrap=True)
         title.truncate(options.max_width, overflow="ellipsis")
         yield title
-        yield self._stages()
+        if not self.brief:
+            yield self._stages()
         if self._denoising is not None:
             yield _row_of_marks(self._denoising.report, marks(options.encoding))
+        if self._denoising is not None and not self.brief:
             yield _figures(self._denoising, "denoise" in self.seconds)
 
     def _stages(self) -> Text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ class Worker:
     _model: Model | None = None
     _broken: dict[object, str] = field(default_factory=dict)
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Ended]:
+    def run(self, jobs: Iterable[Job]) -> Generator[Ended, None, None]:
         """Make what is not made, models one after another, and say of each job how it ended.
 
         What other processes are making is waited for, and made here if they die.

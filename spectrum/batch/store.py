@@ -33,8 +33,10 @@ from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.media import read_metadata
 
 ENDINGS = (".png", ".mp4")
-_SIGNALS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")  # the last repeats one of the others
+    if hasattr(signal, name)
 ]
 _PARTIAL = re.compile(r"\.([0-9a-f]{16,64})\.[0-9a-f]+\.partial")
 # Wrong with the folder, not with a job: whatever is made next would meet the same.
@@ -72,7 +74,7 @@ def _folder_error(folder: Path, reason: str | None) -> FolderError:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Signals wait until the end, where this thread would get them."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -80,7 +82,7 @@ def _uninterrupted() -> Iterator[None]:
     came: list[int] = []
     before = {
         int(number): signal.signal(number, lambda number, _: came.append(number))
-        for number in _SIGNALS
+        for number in SIGNALS
     }
     try:
         yield
@@ -114,7 +116,7 @@ class Store:
             self.claims.folder.mkdir(parents=True, exist_ok=True)
             self.refresh()
             self._retried = dict(self.records) if retry_failed else {}
-            self._recover()
+            self.recover()
 
     def refresh(self) -> None:
         """Read what the manifest says by now."""
@@ -164,7 +166,7 @@ class Store:
                 _sync(partial)
                 if not claim.holds:
                     raise LostClaim(f"{name}: another process has taken this job")
-                with _uninterrupted():
+                with uninterrupted():
                     return self._keep(claim, record, self._place(partial, name))
         finally:
             with suppress(OSError):
@@ -198,6 +200,22 @@ class Store:
             if found and self.ended(found.id) is None:
                 self.record(found)
 
+    def recover(self) -> None:
+        """Take over what the dead had claimed: remove their outputs under way, and take in those
+        in place before anybody else can claim these jobs."""
+        self.claims.sweep()
+        partials: dict[str, list[Path]] = {id: [] for id in self.claims.names()}
+        for path in self.folder.iterdir():
+            if found := _PARTIAL.fullmatch(path.name):
+                partials.setdefault(found[1], []).append(path)
+        with ExitStack() as claimed:
+            for id, paths in partials.items():
+                if claim := self.claims.take(id):
+                    claimed.enter_context(claim)
+                    for path in paths:
+                        path.unlink(missing_ok=True)
+            self.rescan()
+
     # -- files -----------------------------------------------------------------------------------
 
     def _place(self, partial: Path, name: str) -> Path:
@@ -215,22 +233,6 @@ class Store:
                     partial.rename(path)
                     return path
         raise AssertionError("there is always a free name")
-
-    def _recover(self) -> None:
-        """Take over what the dead had claimed: remove their outputs under way, and take in those
-        in place before anybody else can claim these jobs."""
-        self.claims.sweep()
-        partials: dict[str, list[Path]] = {id: [] for id in self.claims.names()}
-        for path in self.folder.iterdir():
-            if found := _PARTIAL.fullmatch(path.name):
-                partials.setdefault(found[1], []).append(path)
-        with ExitStack() as claimed:
-            for id, paths in partials.items():
-                if claim := self.claims.take(id):
-                    claimed.enter_context(claim)
-                    for path in paths:
-                        path.unlink(missing_ok=True)
-            self.rescan()
 
 
 def _names(path: Path) -> Iterator[Path]:
