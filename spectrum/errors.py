@@ -8,3 +8,7 @@ class SpectrumError(Exception):
 
 class UsageError(SpectrumError, ValueError):
     """What was asked for can't be had: a wrong name, value or combination."""
+
+
+class DeviceError(SpectrumError):
+    """The device is of no use any more, so this process is not either."""

@@ -138,10 +138,10 @@ def _devices(
 
     import_ray()
     if gpus and not address:
-        silence()
-        from spectrum.pipeline.loading import choose_device
+        from torch.cuda import device_count
 
-        choose_device(f"cuda:{gpus - 1}")
+        if (have := device_count()) < gpus:
+            raise _usage(f"--gpus {gpus}: torch sees {have} here; --workers takes CPU cores instead")
     return Devices(workers or gpus, not workers, address)
 
 

@@ -15,7 +15,7 @@ from spectrum.batch.jobs import Job
 from spectrum.batch.manifest import Record
 from spectrum.batch.store import Store
 from spectrum.batch.watch import Ended, Look, Watch
-from spectrum.errors import SpectrumError
+from spectrum.errors import DeviceError, SpectrumError
 from spectrum.report import Report, Step
 
 
@@ -77,8 +77,6 @@ class Hand:
     def make(self, job: Job) -> tuple[Record, bool] | SpectrumError | None:
         """How the job ended, and whether now; an error of the folder's; None if another process is
         making it."""
-        from spectrum.batch.run import DeviceError
-
         assert self._worker is not None
         try:
             ended = self._worker.attempt(job)

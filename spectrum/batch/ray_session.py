@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 from spectrum.batch.store import SIGNALS, uninterrupted
 from spectrum.errors import SpectrumError, UsageError
 
+_PATIENCE = 5.0  # seconds for a cluster to answer
 _STORE = 2**27  # bytes that Ray sets aside for objects; jobs and records are small
 
 
@@ -70,9 +72,12 @@ def _begin(ray: Any, devices: Devices) -> None:
             "local", num_cpus=cores, include_dashboard=False, object_store_memory=_STORE, **quiet
         )
         return
+    host, _, port = devices.address.removeprefix("ray://").rpartition(":")
     try:
+        if host and port.isdecimal():  # Ray would try for minutes
+            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
         ray.init(devices.address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise SpectrumError(
             f"`ray` {devices.address}: no cluster can be joined: {reason}"

@@ -18,7 +18,7 @@ from spectrum.batch.jobs import Job, JobErrors, grouped
 from spectrum.batch.manifest import Record
 from spectrum.batch.store import FolderError, LostClaim, Store, job_document
 from spectrum.batch.watch import Ended, Watch
-from spectrum.errors import SpectrumError
+from spectrum.errors import DeviceError, SpectrumError
 from spectrum.pipeline.discover import pipeline_class
 from spectrum.pipeline.generate import Generation, call_arguments, generate, metadata
 from spectrum.pipeline.media import encode_mp4, encode_png
@@ -34,10 +34,6 @@ class Model:
 
     pipe: Any
     device: torch.device
-
-
-class DeviceError(SpectrumError):
-    """The device is of no use any more, so this process is not either."""
 
 
 @dataclass

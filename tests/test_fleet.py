@@ -1,0 +1,215 @@
+"""`spectrum batch --workers`: real workers of a local Ray, and what becomes of jobs when they die."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import light
+import numpy as np
+import pytest
+from commands import Command
+from PIL import Image
+from test_batch_command import jobs_of, manifest, whole
+
+from spectrum.batch.claims import Claims
+from spectrum.batch.fleet import Fleet, _Queue
+from spectrum.batch.jobs import grouped
+from spectrum.batch.ray_session import Devices, import_ray
+from spectrum.batch.store import FolderError, Store
+from spectrum.batch.watch import Watch
+from spectrum.errors import SpectrumError, UsageError
+
+try:
+    import_ray()
+except UsageError as problem:
+    pytest.skip(f"{problem}", allow_module_level=True)
+
+TWO = Devices(2, gpus=False)
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """One Ray for all tests of this process, as a program may have one."""
+    ray = import_ray()
+    handler = signal.getsignal(signal.SIGTERM)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield ray
+    ray.shutdown()
+    signal.signal(signal.SIGTERM, handler)
+
+
+def left_over(folder):
+    """What nobody is to leave behind."""
+    return [*folder.glob(".*.partial"), *(folder / ".spectrum" / "claims").iterdir()]
+
+
+def claimed(folder):
+    claims = folder / ".spectrum" / "claims"
+    return sorted(claims.glob("*.*[0-9]")) if claims.exists() else []
+
+
+# -- as it is used -------------------------------------------------------------------------------
+
+
+def test_two_workers_make_what_one_process_makes_though_one_is_killed(spectrum, tmp_path):
+    """The same pixels, bitwise; the job of the killed one is made by the other."""
+    prompts = [f"a {colour} circle" for colour in ("red", "blue", "green", "pink", "white")]
+    (tmp_path / "p.txt").write_text("\n".join(prompts))
+    args = ["batch", "p.txt", "--width", 32, "--height", 32, "--steps", 60, "--speedup", 2]
+    command = Command(tmp_path, *args, "-o", "out", "--workers", 2)
+    out, killed = tmp_path / "out", 0
+    while command.is_alive and not killed:
+        time.sleep(0.05)
+        for path in claimed(out):
+            time.sleep(0.1)  # so that it is at work
+            if path.exists():
+                killed = json.loads(path.read_text())["pid"]
+                os.kill(killed, signal.SIGKILL)
+                break
+    assert command.wait() == 0, command.err
+    assert command.err.count("the process that was making it died") == 1
+    assert len(command.out.splitlines()) == 5  # paths, and nothing that Ray says
+    lines = whole(out, 5)
+    assert [line["attempt"] for line in lines] == [1] * 5
+    assert left_over(out) == []
+    assert spectrum(*args, "-o", "alone", "-q")[0] == 0
+    for line in lines:
+        ours, alone = (Image.open(tmp_path / folder / line["file"]) for folder in ("out", "alone"))
+        assert np.array_equal(ours, alone)
+
+
+def test_wrong_usage(spectrum, tmp_path, monkeypatch):
+    (tmp_path / "p.txt").write_text("a red circle\n")
+
+    def refused(*args, told):
+        code, out, err = spectrum("batch", "p.txt", "-o", "out", *args)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"spectrum: {told}")
+        assert not (tmp_path / "out").exists()
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    refused("--gpus", 2, told="--gpus 2: torch sees 0 here; --workers takes CPU cores instead")
+    refused("--gpus", 1, "--workers", 1, told="--gpus or --workers, not both")
+    refused("--gpus", 1, "--device", "cpu", told="--device cpu: --gpus and --ray choose the GPUs")
+    refused("--workers", 1, "--device", "cuda", told="--device cuda: --workers are of CPU cores")
+    monkeypatch.setattr("sys.stdin", open(os.devnull))
+    code, _, err = spectrum("batch", "-", "-o", "out", "--workers", 2)
+    assert (code, "--gpus, --workers or --ray is for a file" in err) == (2, True)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    refused("--workers", 2, told="several devices need Ray, which is not installed: `pip install")
+
+
+def test_a_cluster_that_is_not_there(spectrum, tmp_path, monkeypatch):
+    (tmp_path / "p.txt").write_text("a red circle\n")
+    began = time.monotonic()
+    code, _, err = spectrum("batch", "p.txt", "-o", "out", "--ray", "127.0.0.1:1")
+    assert code == 1
+    assert err.startswith("spectrum: --ray 127.0.0.1:1: no cluster can be joined: ")
+    assert time.monotonic() - began < 20
+
+
+# -- what becomes of jobs ------------------------------------------------------------------------
+
+
+def test_who_kills_its_worker_twice_is_set_aside(ray, spectrum, tmp_path, monkeypatch):
+    monkeypatch.setattr("spectrum_cli.batch._begin", light.begin)
+    prompts = ["deadly", "a", "done and dead", "broken device", "b"]
+    (tmp_path / "p.txt").write_text("\n".join(prompts))
+    code, out, err = spectrum("batch", "p.txt", "-o", "out", "--workers", 2, "--json")
+    assert code == 1
+    told = [json.loads(line) for line in out.splitlines()]
+    assert {line["prompt"]: line["status"] for line in told} == {
+        "deadly": "failed", "a": "done", "done and dead": "done", "broken device": "failed",
+        "b": "done",
+    }  # fmt: skip
+    assert told[-1]["prompt"] == "deadly"  # tried again when all others had been
+    assert "died, 2 times" in told[-1]["error"]
+    assert err.count("line 1: the process that was making it died") == 2
+    lines = manifest(tmp_path / "out")
+    assert len({line["id"] for line in lines}) == len(lines) == 5
+    assert sorted(path.read_text() for path in (tmp_path / "out").glob("*.png")) == [
+        "a", "b", "done and dead",
+    ]  # fmt: skip
+    assert left_over(tmp_path / "out") == []
+
+
+def test_an_interrupt_drops_all_that_is_under_way(ray, spectrum, tmp_path, monkeypatch):
+    monkeypatch.setattr("spectrum_cli.batch._begin", light.begin)
+    (tmp_path / "p.txt").write_text("slow\nslow too\nb\n")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored under nohup
+    out = tmp_path / "out"
+
+    def interrupt():
+        while len(list(out.glob(".*.partial"))) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    try:
+        code, printed, err = spectrum("batch", "p.txt", "-o", "out", "--workers", 2)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (code, printed) == (130, "")
+    told = "spectrum: interrupted; the jobs under way were dropped, 0 of 3 done; to go on: spectrum"
+    assert err.splitlines()[-1] == f"{told} batch p.txt -o out --workers 2"
+    assert left_over(out) == []
+    assert list(out.glob("*.png")) == []
+
+
+class Told(Watch):
+    """Lets a job go that another process has, when that is waited for."""
+
+    def __init__(self, claim):
+        self.claim = claim
+
+    def waiting(self, count):
+        self.claim.release()
+
+
+def test_others_may_share_the_folder(ray, tmp_path):
+    jobs = jobs_of({"prompt": "a"}, {"prompt": "b"})
+    store = Store(tmp_path / "out")
+    claim = Claims(store.claims.folder).take(jobs[0].id)
+    ended = list(Fleet(store, light.Light, TWO, watch=Told(claim)).run(jobs))
+    assert [one.job.request.prompt for one in ended] == ["b", "a"]
+    assert all(one.now and one.record.status == "done" for one in ended)
+    assert not any(one.now for one in Fleet(store, light.Light, TWO).run(jobs))
+
+
+def test_what_is_wrong_with_the_folder_or_the_devices_ends_it(ray, tmp_path):
+    jobs = jobs_of({"prompt": "full"})
+    store = Store(tmp_path / "out")
+    with pytest.raises(FolderError, match="No space left on device"):
+        list(Fleet(store, light.Light, TWO).run(jobs))
+    assert left_over(tmp_path / "out") == []
+    with pytest.raises(UsageError, match="no device here"):
+        list(Fleet(store, light.nowhere, TWO).run(jobs))
+    with pytest.raises(UsageError, match="this machine has no GPU that Ray sees"):
+        list(Fleet(store, light.Light, Devices(1)).run(jobs))
+    with pytest.raises(UsageError, match="the cluster auto has 2 cores, not 3"):
+        list(Fleet(store, light.Light, Devices(3, False, "auto")).run(jobs))
+    unshared = Store(tmp_path / "other")
+    unshared.folder = Path(tmp_path / "elsewhere")
+    with pytest.raises(SpectrumError, match="doesn't see .*elsewhere; use a folder that is shared"):
+        list(Fleet(unshared, light.Light, TWO).run(jobs))
+
+
+def test_an_actor_goes_on_with_its_model():
+    models = ("demo-image", "demo-video", "demo-image", "demo-video", "demo-image")
+    jobs = jobs_of(*[{"prompt": str(k), "model": model} for k, model in enumerate(models)])
+    queue, first, second = _Queue(grouped(jobs)), None, None
+    given = []
+    while queue:
+        one = queue.next(first, (first, second))
+        given.append([one.request.prompt])
+        first = one.model
+        if queue:
+            other = queue.next(second, (first, second))
+            given[-1].append(other.request.prompt)
+            second = other.model
+    assert given == [["0", "1"], ["2", "3"], ["4"]]
