@@ -22,6 +22,7 @@ from spectrum.batch.ray_session import Devices, import_ray
 from spectrum.batch.store import FolderError, Store
 from spectrum.batch.watch import Watch
 from spectrum.errors import SpectrumError, UsageError
+from spectrum_cli.batch import _Stream
 
 try:
     import_ray()
@@ -36,7 +37,9 @@ def ray():
     """One Ray for all tests of this process, as a program may have one."""
     ray = import_ray()
     handler = signal.getsignal(signal.SIGTERM)
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(light.__file__).parent), prepend=os.pathsep)
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
     signal.signal(signal.SIGTERM, handler)
@@ -96,7 +99,7 @@ def test_wrong_usage(spectrum, tmp_path, monkeypatch):
     refused("--gpus", 1, "--workers", 1, told="--gpus or --workers, not both")
     refused("--gpus", 1, "--device", "cpu", told="--device cpu: --gpus and --ray choose the GPUs")
     refused("--workers", 1, "--device", "cuda", told="--device cuda: --workers are of CPU cores")
-    monkeypatch.setattr("sys.stdin", open(os.devnull))
+    monkeypatch.setattr("spectrum_cli.batch._read", lambda _: _Stream(iter(())))
     code, _, err = spectrum("batch", "-", "-o", "out", "--workers", 2)
     assert (code, "--gpus, --workers or --ray is for a file" in err) == (2, True)
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -128,7 +131,7 @@ def test_who_kills_its_worker_twice_is_set_aside(ray, spectrum, tmp_path, monkey
     }  # fmt: skip
     assert told[-1]["prompt"] == "deadly"  # tried again when all others had been
     assert "died, 2 times" in told[-1]["error"]
-    assert err.count("line 1: the process that was making it died") == 2
+    assert err.count("line 1: the process that was making it died\n") == 2
     lines = manifest(tmp_path / "out")
     assert len({line["id"] for line in lines}) == len(lines) == 5
     assert sorted(path.read_text() for path in (tmp_path / "out").glob("*.png")) == [
@@ -182,10 +185,10 @@ def test_others_may_share_the_folder(ray, tmp_path):
 
 
 def test_what_is_wrong_with_the_folder_or_the_devices_ends_it(ray, tmp_path):
-    jobs = jobs_of({"prompt": "full"})
+    jobs = jobs_of({"prompt": "full"}, {"prompt": "b"})
     store = Store(tmp_path / "out")
     with pytest.raises(FolderError, match="No space left on device"):
-        list(Fleet(store, light.Light, TWO).run(jobs))
+        list(Fleet(store, light.Light, Devices(1, False)).run(jobs))
     assert left_over(tmp_path / "out") == []
     with pytest.raises(UsageError, match="no device here"):
         list(Fleet(store, light.nowhere, TWO).run(jobs))
@@ -196,7 +199,7 @@ def test_what_is_wrong_with_the_folder_or_the_devices_ends_it(ray, tmp_path):
     unshared = Store(tmp_path / "other")
     unshared.folder = Path(tmp_path / "elsewhere")
     with pytest.raises(SpectrumError, match="doesn't see .*elsewhere; use a folder that is shared"):
-        list(Fleet(unshared, light.Light, TWO).run(jobs))
+        list(Fleet(unshared, light.Light, Devices(1, False)).run(jobs))
 
 
 def test_an_actor_goes_on_with_its_model():

@@ -236,11 +236,11 @@ class Fleet:
 
     def _lost(self, job: Job) -> Iterator[Ended]:
         """An actor died with this job, or just after it."""
-        self.watch.lost(job, died=True)
         self.store.refresh()
         if record := self.store.ended(job.id):
             yield Ended(job, record, now=True)
         else:
+            self.watch.lost(job, died=True)
             self._deaths[job.id] += 1
             self._queue.add(job)
 
@@ -260,5 +260,5 @@ class Fleet:
 
 
 def _line(error: Exception) -> str:
-    """Of an error that Ray wraps, its cause."""
-    return " ".join(str(getattr(error, "cause", None) or error).split())[:500]
+    """What Ray says last is the cause, below whole tracebacks."""
+    return str(error).strip().splitlines()[-1][:500]
