@@ -8,6 +8,7 @@ from math import inf, isnan
 import torch
 
 from spectrum.errors import SpectrumError
+from spectrum.parallel import Norm, own_norm
 
 
 class FeatureHistory:
@@ -18,12 +19,11 @@ class FeatureHistory:
     oldest feature makes room: its memory is used again.
     """
 
-    def __init__(self, capacity: int, dtype: torch.dtype) -> None:
-        self.capacity = capacity
-        self.dtype = dtype
+    def __init__(self, capacity: int, dtype: torch.dtype, norm: Norm = own_norm) -> None:
+        self.capacity, self.dtype, self._norm = capacity, dtype, norm
         self.steps: list[int] = []  # oldest first
         self._features: list[torch.Tensor] = []  # of each of them
-        self._peaks: list[float] = []  # of each the largest magnitude
+        self._peaks: list[float] = []  # of each the largest magnitude, by `norm`
 
     @property
     def nbytes(self) -> int:
@@ -44,7 +44,7 @@ class FeatureHistory:
         else:
             kept = torch.empty(feature.shape, dtype=self.dtype, device=feature.device)
         self._features.append(kept.copy_(feature.detach()))
-        self._peaks.append(float(torch.linalg.vector_norm(kept, inf)))
+        self._peaks.append(float(self._norm(kept, inf)))
         self.steps.append(step)
         if isnan(self._peaks[-1]):
             raise SpectrumError(
