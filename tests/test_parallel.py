@@ -2,7 +2,6 @@
 CPU, over gloo. Each has half of the tokens."""
 
 import os
-import time
 from datetime import timedelta
 from math import inf
 
@@ -21,27 +20,25 @@ WORLD = 2
 
 
 class Threshold:
-    """Goes on by one step or by three, as the error of the step before is. The first one, 0.138, is
-    0.143 of the first process's half and 0.132 of the other's."""
+    """Goes on by three steps or by one, as the error is. The first, 0.1481 of the whole, is 0.1459 of
+    one process's half and 0.1500 of the other's: they would part ways."""
 
     def computed_steps(self, timeline):
         return [0, 1, timeline.num_steps - 1]
 
     def next_step(self, computed, error, timeline):
-        return computed[-1] + (3 if error is not None and error < 0.15 else 1)
+        return computed[-1] + (3 if error is not None and error < 0.149 else 1)
 
 
 CASES = {
-    "plain": ("wan", {"speedup": 1}),
-    "denoised": ("wan", {"speedup": 3}),
-    "denoised, adaptive": ("wan", {"schedule": AdaptiveSchedule(0.05)}),
-    "feature": ("wan", {"speedup": 2, "method": "published"}),
+    "denoised": ("wan", {"speedup": 2}),
+    "denoised, adaptive": ("wan", {"schedule": AdaptiveSchedule(0.1)}),
     "feature, adaptive": ("wan", {"schedule": Threshold(), "method": "published"}),
-    "flux": ("flux", {"speedup": 2, "method": "published"}),
+    "flux": ("flux", {"speedup": 2, "method": "taylor1"}),
 }
 CALLS = {
-    "wan": {"num_frames": 5, "guidance_scale": 4.0, "num_inference_steps": 12},
-    "flux": {"guidance_scale": 3.0, "num_inference_steps": 12, "max_sequence_length": 16},
+    "wan": {"num_frames": 5, "guidance_scale": 1.0, "num_inference_steps": 8},
+    "flux": {"guidance_scale": 3.0, "num_inference_steps": 8, "max_sequence_length": 16},
 }
 
 
@@ -77,7 +74,6 @@ def part(rank, folder):
     found["norms"] = [float(norm(halves[rank], order)) for order in (2, inf)]
     poisoned = halves[rank] / rank  # no numbers in the first
     found["poisoned"] = float(norm(poisoned, inf))
-    found["cpu"] = time.process_time()
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -106,13 +102,12 @@ def test_all_processes_decide_as_one_and_make_the_same_pixels(parts, flux, wan, 
         for own, other in zip(ours[1:], theirs[1:], strict=True):  # error, trend
             assert own == other or own == pytest.approx(other, rel=1e-4, abs=1e-6)
     assert np.abs(first - alone).max() < 1e-5
-    if CASES[name][1].get("method") == "published":
+    if "method" in CASES[name][1]:
         assert first_stored == stored // WORLD  # its part
         assert any(error for _, error, _ in steps)
 
 
 def test_a_norm_is_that_of_the_whole(parts):
-    print("CPU", [one["cpu"] for one in parts])
     whole = torch.arange(10.0)
     for one in parts:
         assert one["norms"] == pytest.approx([float(own_norm(whole, order)) for order in (2, inf)])
