@@ -19,7 +19,8 @@ Norm = Callable[[torch.Tensor, float], torch.Tensor]  # of a tensor, of order 2 
 
 def own_norm(tensor: torch.Tensor, order: float) -> torch.Tensor:
     """Of all that there is, in float32."""
-    return torch.linalg.vector_norm(tensor, order, dtype=torch.float32)
+    found: torch.Tensor = torch.linalg.vector_norm(tensor, order, dtype=torch.float32)
+    return found
 
 
 def norm_for(denoiser: nn.Module) -> Norm:
@@ -34,6 +35,6 @@ def norm_for(denoiser: nn.Module) -> Norm:
         own = own_norm(tensor, order)
         parts = [torch.empty_like(own) for _ in range(group.size())]
         dist.all_gather(parts, own, group)
-        return torch.linalg.vector_norm(torch.stack(parts), order)
+        return own_norm(torch.stack(parts), order)
 
     return norm

@@ -141,7 +141,7 @@ def _devices(
         from torch.cuda import device_count
 
         if (have := device_count()) < gpus:
-            raise _usage(f"--gpus {gpus}: torch sees {have} here; --workers takes CPU cores instead")
+            raise _usage(f"--gpus {gpus}: torch sees {have} here; --workers takes cores instead")
     return Devices(workers or gpus, not workers, address)
 
 

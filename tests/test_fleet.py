@@ -1,4 +1,4 @@
-"""`spectrum batch --workers`: real workers of a local Ray, and what becomes of jobs when they die."""
+"""`spectrum batch --workers`: workers of a local Ray, and what becomes of jobs when they die."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def test_wrong_usage(spectrum, tmp_path, monkeypatch):
         assert not (tmp_path / "out").exists()
 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    refused("--gpus", 2, told="--gpus 2: torch sees 0 here; --workers takes CPU cores instead")
+    refused("--gpus", 2, told="--gpus 2: torch sees 0 here; --workers takes cores instead")
     refused("--gpus", 1, "--workers", 1, told="--gpus or --workers, not both")
     refused("--gpus", 1, "--device", "cpu", told="--device cpu: --gpus and --ray choose the GPUs")
     refused("--workers", 1, "--device", "cuda", told="--device cuda: --workers are of CPU cores")
@@ -198,7 +198,7 @@ def test_what_is_wrong_with_the_folder_or_the_devices_ends_it(ray, tmp_path):
         list(Fleet(store, light.Light, Devices(3, False, "auto")).run(jobs))
     unshared = Store(tmp_path / "other")
     unshared.folder = Path(tmp_path / "elsewhere")
-    with pytest.raises(SpectrumError, match="doesn't see .*elsewhere; use a folder that is shared"):
+    with pytest.raises(SpectrumError, match=r"doesn't see .*elsewhere; use a folder"):
         list(Fleet(unshared, light.Light, Devices(1, False)).run(jobs))
 
 

@@ -20,8 +20,8 @@ WORLD = 2
 
 
 class Threshold:
-    """Goes on by three steps or by one, as the error is. The first, 0.1481 of the whole, is 0.1459 of
-    one process's half and 0.1500 of the other's: they would part ways."""
+    """Goes on by three steps or by one, as the error is. The first is 0.1481 of the whole, 0.1459
+    of one process's half and 0.1500 of the other's: they would part ways."""
 
     def computed_steps(self, timeline):
         return [0, 1, timeline.num_steps - 1]
