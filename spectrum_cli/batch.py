@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from spectrum_cli import machine, options, signals
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.noise import silence
-from spectrum_cli.output import error
+from spectrum_cli.output import error, say
 
 if TYPE_CHECKING:
     from spectrum.batch.fleet import Fleet
@@ -305,6 +305,8 @@ class _Task:
             return Worker(store, partial(_load, self.device, self.quiet), display)
         from spectrum.batch.fleet import Fleet
 
+        if not self.quiet:
+            say("starting the workers")
         begin = partial(_begin, "cuda" if self.fleet.gpus else "cpu")
         return Fleet(store, begin, self.fleet, self.retry_failed, display)
 

@@ -84,6 +84,7 @@ class Fleet:
     _queue: _Queue = field(default_factory=lambda: _Queue(()))
     _waiting: list[Job] = field(default_factory=list)  # for what other processes are making
     _deaths: Counter[str] = field(default_factory=Counter)  # of workers, by the job's id
+    _told: int = 0  # how many of them, as the watch knows
     _looked: float = 0.0
 
     def run(self, jobs: Sequence[Job]) -> Generator[Ended, None, None]:
@@ -157,7 +158,9 @@ class Fleet:
 
     def _wait_for_others(self) -> None:
         if self._waiting and not self._queue and not any(actor.job for actor in self._actors):
-            self.watch.waiting(len(self._waiting))
+            if len(self._waiting) != self._told:
+                self._told = len(self._waiting)
+                self.watch.waiting(self._told)
             time.sleep(PAUSE)
             self.store.refresh()
             for job in self._waiting:
@@ -205,14 +208,14 @@ class Fleet:
         job, actor.job = actor.job, None
         try:
             answer = ray.get(call)
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayTaskError as error:
+            raise SpectrumError(f"a worker failed: {_line(error)}") from error
+        except ray.exceptions.RayError as error:  # dead, or out of reach
             if job:
                 yield from self._lost(job)
             if isinstance(error, ray.exceptions.ActorDiedError):  # and is not started again
                 self._give_up(ray, actor, SpectrumError(_line(error)))
             actor.model, actor.again = None, time.monotonic() + PAUSE
-        except ray.exceptions.RayError as error:
-            raise SpectrumError(f"a worker failed: {_line(error)}") from error
         else:
             if job is None:
                 if answer:

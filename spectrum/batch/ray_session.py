@@ -68,20 +68,24 @@ def _begin(ray: Any, devices: Devices) -> None:
     quiet = {"log_to_driver": False, "logging_level": "error"}
     if devices.address is None:
         cores = max(devices.count or 1, os.cpu_count() or 1)
-        ray.init(
-            "local", num_cpus=cores, include_dashboard=False, object_store_memory=_STORE, **quiet
-        )
+        local = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _STORE}
+        try:
+            ray.init("local", **local, **quiet)
+        except Exception as error:  # of no class of its own
+            raise SpectrumError(f"Ray can't be started here: {_line(error)}") from error
         return
     host, _, port = devices.address.removeprefix("ray://").rpartition(":")
     try:
         if host and port.isdecimal():  # Ray would try for minutes
             socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
         ray.init(devices.address, **quiet)
-    except (OSError, OverflowError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise SpectrumError(
-            f"`ray` {devices.address}: no cluster can be joined: {reason}"
-        ) from error
+    except Exception as error:
+        told = f"`ray` {devices.address}: no cluster can be joined: {_line(error)}"
+        raise SpectrumError(told) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _count(ray: Any, devices: Devices) -> int:
