@@ -35,7 +35,7 @@ class _Noted(Watch):
     def __init__(self) -> None:
         self.look = Look()
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: Job, more: int = 0) -> None:
         self.look = Look()
 
     def stage(self, name: str) -> None:
