@@ -22,3 +22,7 @@ def out_of_memory(error: BaseException) -> str | None:
 
 class UsageError(SpectrumError, ValueError):
     """What was asked for can't be had: a wrong name, value or combination."""
+
+
+class DeviceError(SpectrumError):
+    """The device is of no use any more, so this process is not either."""

@@ -15,6 +15,7 @@ from spectrum.denoiser import first_tensor, storage_dtype, tensors_of
 from spectrum.forecast import Forecaster
 from spectrum.history import FeatureHistory
 from spectrum.hollow import hollow, recorded, without_residuals
+from spectrum.parallel import norm_for
 from spectrum.plan import Plan
 from spectrum.storage import Storage
 from spectrum.target import Call, Current
@@ -109,17 +110,16 @@ class FeatureTarget:
         self, now: Current, branch: Branch, denoiser: nn.Module, features: list[torch.Tensor]
     ) -> None:
         """Store computed features, and measure how well they would have been forecast."""
-        histories = self._branches.get(branch)
+        histories, norm = self._branches.get(branch), norm_for(denoiser)
         if histories is not None and now.computed_before >= 2:
             for history, feature in zip(histories, features, strict=True):
                 miss = history.forecast(self._weights(now, history)).sub_(feature)
-                size = torch.linalg.vector_norm(feature, dtype=torch.float32)
-                now.errors.append(torch.linalg.vector_norm(miss) / size)
+                now.errors.append(norm(miss, 2) / norm(feature, 2))
         if now.index > self.plan.last_forecast(now.index):
             return
         count = self.plan.features_kept_at(now.index, self._forecaster.keeps)
         if histories is None:
-            kept = [(count, storage_dtype(denoiser, x), self._storage) for x in features]
+            kept = [(count, storage_dtype(denoiser, x), self._storage, norm) for x in features]
             histories = [FeatureHistory(*each) for each in kept]
             self._branches[branch] = histories
         for history, feature in zip(histories, features, strict=True):

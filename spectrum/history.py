@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spectrum.errors import SpectrumError
+from spectrum.parallel import Norm
 from spectrum.storage import Storage
 
 
@@ -20,13 +21,12 @@ class FeatureHistory:
     feature makes room: its memory is used again.
     """
 
-    def __init__(self, capacity: int, dtype: torch.dtype, storage: Storage | None = None) -> None:
-        self.capacity, self.dtype = capacity, dtype
-        self._storage = storage or Storage("device")
+    def __init__(self, capacity: int, dtype: torch.dtype, storage: Storage, norm: Norm) -> None:
+        self.capacity, self.dtype, self._storage, self._norm = capacity, dtype, storage, norm
         self._device = torch.device("cpu")  # where features come from
         self.steps: list[int] = []  # oldest first
         self._features: list[Tensor] = []  # of each of them
-        self._peaks: list[float] = []  # of each the largest magnitude
+        self._peaks: list[float] = []  # of each the largest magnitude, by `norm`
 
     @property
     def nbytes(self) -> int:
@@ -49,7 +49,7 @@ class FeatureHistory:
         self._device = feature.device
         self._features = [*self._storage.placed(self._features), kept]
         narrow = self._storage.keep(feature.detach(), kept)
-        self._peaks.append(float(torch.linalg.vector_norm(narrow, inf)))
+        self._peaks.append(float(self._norm(narrow, inf)))
         self.steps.append(step)
         if isnan(self._peaks[-1]):
             raise SpectrumError(

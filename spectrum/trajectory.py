@@ -20,8 +20,12 @@ import torch
 
 from spectrum.forecast import Forecaster
 from spectrum.history import FeatureHistory
+from spectrum.parallel import own_norm
 from spectrum.plan import Plan
 from spectrum.schedulers import Coefficients
+from spectrum.storage import Storage
+
+_ON_DEVICE = Storage("device")  # x₀ is as large as the latents
 
 
 @dataclass
@@ -66,7 +70,7 @@ class Trajectory:
         """Remember x₀ at a computed step."""
         if self.history is None:
             count = self.plan.features_kept_at(step, self.keeps)
-            self.history = FeatureHistory(count or 1, torch.float32)
+            self.history = FeatureHistory(count or 1, torch.float32, _ON_DEVICE, own_norm)
         self.history.append(step, denoised)
         self.step = step
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -19,11 +20,13 @@ from spectrum_cli.noise import silence
 from spectrum_cli.output import error, say
 
 if TYPE_CHECKING:
+    from spectrum.batch.fleet import Fleet
     from spectrum.batch.jobs import Checker, Job
+    from spectrum.batch.ray_session import Devices
     from spectrum.batch.reading import Problem, Raw
     from spectrum.batch.run import Model, Worker
     from spectrum.batch.store import Store
-    from spectrum.batch.watch import Ended
+    from spectrum.batch.watch import Ended, Watch
     from spectrum.pipeline.loading import Options
     from spectrum.pipeline.preset import Preset
     from spectrum_cli.batch_display import Display
@@ -71,6 +74,9 @@ def batch(
     vae_tiling: machine.VaeTiling = None,
     compile: machine.Compile = False,
     attention: machine.Attention = None,
+    gpus: machine.Gpus = None,
+    workers: machine.Workers = None,
+    ray: machine.Ray = None,
     quiet: options.Quiet = False,
     as_json: options.JobJson = False,
 ) -> None:
@@ -90,6 +96,7 @@ def batch(
         vae_tiling=vae_tiling, compile=compile, attention=attention,
     )  # fmt: skip
     layout(find_model(model, quiet))  # what is wrong with the flags is no line's fault
+    fleet = _devices(gpus, workers, ray, device)
     checker = Checker(
         validated({key: given[key] for key in OF_JOBS if given[key] not in (None, [])}),
         partial(find_model, quiet=quiet),
@@ -99,12 +106,13 @@ def batch(
         seed,
     )
     share = parse_shard(shard) if shard else (1, 1)
-    load = partial(_load, device, quiet)
-    task = _Task(checker, output, device, load, retry_failed, batch_size, quiet, as_json)
+    if fleet and batch_size > 1:
+        raise _usage("--batch-size is for one process; leave it, or --gpus, --workers and --ray")
+    task = _Task(checker, output, device, fleet, retry_failed, batch_size, quiet, as_json)
     try:
         source = _read(file)
         if isinstance(source, _Stream):
-            _check_of_stream(shard, batch_size)
+            _check_of_stream(shard, batch_size, fleet)
             task.stream(source)
         else:
             task.whole(source, share, Path(file).name)
@@ -114,9 +122,10 @@ def batch(
         raise SystemExit(code) from None
 
 
-def _check_of_stream(shard: str | None, batch_size: int) -> None:
-    if shard:
-        raise _usage("--shard is for a file, where jobs can be counted; leave it")
+def _check_of_stream(shard: str | None, batch_size: int, fleet: Devices | None) -> None:
+    if shard or fleet:
+        flag = "--shard" if shard else "--gpus, --workers or --ray"
+        raise _usage(f"{flag} is for a file, where jobs can be counted; leave it")
     if batch_size > 1:
         raise _usage("--batch-size is for a file: of a stream, each is made when it comes")
 
@@ -128,6 +137,41 @@ def _layout(preset: Preset, weights: Path | None, **given: Any) -> Options:
     if weights is not None:
         check_folder(preset, weights)
     return machine.options(preset, weights, **given)
+
+
+def _devices(
+    gpus: int | None, workers: int | None, address: str | None, device: str
+) -> Devices | None:
+    """What to work on, if it is more than this process. Raises UsageError."""
+    if gpus is None and workers is None and address is None:
+        return None
+    if gpus and workers:
+        raise _usage("--gpus or --workers, not both")
+    if device not in ("auto", "cpu" if workers else "cuda"):
+        told = "--workers are of CPU cores" if workers else "--gpus and --ray choose the GPUs"
+        raise _usage(f"--device {device}: {told}; leave it")
+    from spectrum.batch.ray_session import Devices, import_ray
+
+    import_ray()
+    if gpus and not address:
+        from torch.cuda import device_count
+
+        if (have := device_count()) < gpus:
+            raise _usage(f"--gpus {gpus}: torch sees {have} here; --workers takes cores instead")
+    return Devices(workers or gpus, not workers, address)
+
+
+def _begin(device: str, store: Store, watch: Watch) -> Worker:
+    """A worker in a process of its own, where nobody reads what is said. Raises UsageError for a
+    device that isn't there, and what torch does for one that doesn't work."""
+    silence(quiet=True)
+    import torch
+
+    from spectrum.batch.run import Worker
+    from spectrum.pipeline.loading import choose_device
+
+    torch.zeros(1, device=choose_device(device))
+    return Worker(store, partial(_load, device, True), watch)
 
 
 def _load(device: str, quiet: bool, job: Job) -> Model:
@@ -203,7 +247,7 @@ class _Task:
     checker: Checker
     folder: Path
     device: str
-    load: Callable[[Job], Model]
+    fleet: Devices | None
     retry_failed: bool
     together: int
     quiet: bool
@@ -239,13 +283,15 @@ class _Task:
         display = self._display(None)
         self._tell(display, self._answered(self._store(), raws, display))
 
-    def _made(self, store: Store, jobs: list[Job], display: Display) -> Iterator[Ended]:
+    def _made(
+        self, store: Store, jobs: list[Job], display: Display
+    ) -> Generator[Ended, None, None]:
         if jobs:
             yield from self._worker(store, jobs, display).run(jobs)
 
     def _answered(
         self, store: Store, raws: Iterable[Raw | Problem], display: Display
-    ) -> Iterator[Ended]:
+    ) -> Generator[Ended, None, None]:
         worker = self._worker(store, [], display)
         for job in self._asked(raws, display):
             yield from worker.run([job])
@@ -276,18 +322,26 @@ class _Task:
         self.display = Display(self.folder, jobs, self.quiet, self.as_json)
         return self.display
 
-    def _worker(self, store: Store, jobs: list[Job], display: Display) -> Worker:
+    def _worker(self, store: Store, jobs: list[Job], display: Display) -> Worker | Fleet:
         """With all that is heavy imported."""
         silence(self.quiet)
         with display.starting():
             from spectrum.batch.run import Worker
         if self.together > 1 and not self.quiet:
             _say_alone(jobs)
-        return Worker(store, self.load, display, self.together)
+        if self.fleet is None:
+            load = partial(_load, self.device, self.quiet)
+            return Worker(store, load, display, self.together)
+        from spectrum.batch.fleet import Fleet
 
-    def _tell(self, display: Display, jobs: Iterator[Ended]) -> None:
+        if not self.quiet:
+            say("starting the workers")
+        begin = partial(_begin, "cuda" if self.fleet.gpus else "cpu")
+        return Fleet(store, begin, self.fleet, self.retry_failed, display)
+
+    def _tell(self, display: Display, jobs: Generator[Ended, None, None]) -> None:
         """Of each job as it ends, and leave with the exit code."""
-        with display:
+        with display, closing(jobs):
             for ended in jobs:
                 display.ended(ended)
         display.summary(self.checker.repeated)
@@ -304,7 +358,9 @@ def _say_alone(jobs: Iterable[Job]) -> None:
 
 
 def _how_to_go_on(display: Display | None) -> None:
-    dropped = "the job under way was dropped, " if display and display.is_at_work else ""
+    count = display.at_work if display else 0
+    dropped = ("", "the job under way was dropped, ")[count == 1]
+    dropped = "the jobs under way were dropped, " if count > 1 else dropped
     state = display.state() if display else "nothing was begun"
     again = shlex.join(["spectrum", *sys.argv[1:]])
     error(f"interrupted; {dropped}{state}; to go on: {again}")

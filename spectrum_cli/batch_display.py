@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectrum.batch.watch import Ended, Watch
+from spectrum.batch.watch import Ended, Look, Watch
 from spectrum_cli.flags import with_flags
 from spectrum_cli.output import console, emit_as_it_is, emit_json, error, human_seconds, say
 from spectrum_cli.progress import Progress
@@ -75,7 +75,8 @@ class Display(Watch):
         self._began = self._job_began = time.perf_counter()
         self._together = 1  # jobs in the call under way
         self._each: float | None = None  # seconds of one of them, once the first has ended
-        self._progress: Progress | None = None
+        self._progress: Progress | None = None  # of what was begun last
+        self._under_way: dict[str, Progress] = {}  # all, by the job's id
         self._pause = ""  # why there is no job under way
         self._live: Live | None = None
 
@@ -101,8 +102,8 @@ class Display(Watch):
     def begin(self, job: Job, more: int = 0) -> None:
         title = f"{job.request.preset.name}  {job.request.prompt}  seed {job.seed}"
         title = f"{more + 1} in one call: {title} …" if more else title
-        self._progress, self._pause = Progress(title, quiet=True), ""
-        self._together, self._each = more + 1, None
+        self._progress = self._under_way[job.id] = Progress(title, quiet=True)
+        self._together, self._each, self._pause = more + 1, None, ""
         self._job_began = time.perf_counter()
         self._show()
 
@@ -114,17 +115,34 @@ class Display(Watch):
         if self._progress:
             self._progress.on_step(report, step)
 
+    def seen(self, job: Job, look: Look) -> None:
+        if progress := self._under_way.get(job.id):
+            progress.follow(look.stage, look.report)
+
+    def lost(self, job: Job, died: bool) -> None:
+        self._hide()
+        self._end(job)
+        if died and not self._quiet:
+            say(f"line {job.line}: the process that was making it died")
+        if self._under_way:
+            self._show()
+
+    def _end(self, job: Job) -> None:
+        self._under_way.pop(job.id, None)
+        self._progress = next(reversed(self._under_way.values()), None)
+
     def waiting(self, count: int) -> None:
         text = f"waiting for {count} that other processes are making"
         if not self._pause and not self._is_drawn and not self._quiet:
             say(text)
         self._progress, self._pause = None, text
+        self._under_way.clear()
         self._show()
 
     @property
-    def is_at_work(self) -> bool:
-        """Whether a job is under way."""
-        return self._progress is not None
+    def at_work(self) -> int:
+        """How many calls are under way."""
+        return len(self._under_way)
 
     @property
     def _is_drawn(self) -> bool:
@@ -149,9 +167,10 @@ class Display(Watch):
         from rich.text import Text
 
         yield Text(self.state(), style="bold", no_wrap=True, overflow="ellipsis")
-        if self._progress:
-            yield self._progress
-        else:
+        for progress in list(self._under_way.values()):
+            progress.brief = len(self._under_way) > 1
+            yield progress
+        if not self._under_way:
             elapsed = human_seconds(time.perf_counter() - self._job_began)
             yield Text(f"{self._pause}  {elapsed}", no_wrap=True, overflow="ellipsis")
 
@@ -168,7 +187,7 @@ class Display(Watch):
     def _seconds(self) -> float:
         """Of the job under way, without what loading its model took."""
         loading = self._progress.seconds.get("load", 0.0) if self._progress else 0.0
-        return time.perf_counter() - self._job_began - loading
+        return max(0.0, time.perf_counter() - self._job_began - loading)
 
     # -- a job that has ended --------------------------------------------------------------------
 
@@ -182,16 +201,22 @@ class Display(Watch):
         if self._each is None:
             self._each = self._seconds() / self._together
         self._times.ended(ended.job, self._each if ended.now and not failed else None)
-        self._progress, self._job_began = None, time.perf_counter()
-        if not ended.now and self._total is not None:
-            return  # told by whoever made it
-        if failed:
+        self._end(ended.job)
+        self._job_began = time.perf_counter()
+        if ended.now or self._total is None:  # or told by whoever made it
+            self._tell(ended)
+        if self._under_way:
+            self._show()
+
+    def _tell(self, ended: Ended) -> None:
+        record = ended.record
+        if record.status == "failed":
             error(f"line {ended.job.line}: {record.error}")
         elif not self._as_json:
             emit_as_it_is(str(self._folder / str(record.file)))
         if self._as_json:
             emit_json(self._document(ended))
-        if ended.now and not failed and not self._quiet:
+        if ended.now and record.status == "done" and not self._quiet:
             self._say(ended)
 
     def ended_before(self, ended: Ended) -> None:

@@ -78,6 +78,28 @@ Attention = Annotated[
     ),
 ]
 
+Gpus = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Work on N GPUs at once, by Ray."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Work in N processes at once, a CPU core each, by Ray.",
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Of the cluster there (auto: the one of this machine); all its GPUs, unless told"
+        " how many.",
+    ),
+]
+
 
 def options(
     preset: Preset,

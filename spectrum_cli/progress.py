@@ -79,6 +79,7 @@ class Progress:
     number: int = 1  # of several, one after another
     count: int = 1
     each: float | None = None  # seconds, of those that are made
+    brief: bool = False  # the title and the marks alone
     seconds: dict[str, float] = field(default_factory=dict)  # of ended stages
     _stage: str | None = None
     _began: float = 0.0
@@ -134,6 +135,15 @@ class Progress:
             self._said = time.perf_counter()
             say(_figures(self._denoising, False, self._left_for_all()).plain)
 
+    def follow(self, stage: str, report: Report | None) -> None:
+        """The same of a run in another process, of which a copy comes now and then."""
+        if stage != self._stage:
+            self.stage(stage)
+        if report and self._denoising is None:
+            self._denoising = Denoising(report, self._began)
+        elif report and self._denoising:
+            self._denoising.report = report
+
     def _end_stage(self) -> None:
         stage, self._stage = self._stage, None
         if stage is None:
@@ -151,10 +161,12 @@ class Progress:
         title = Text(of + printable(self.title), style="bold", no_wrap=True)
         title.truncate(options.max_width, overflow="ellipsis")
         yield title
-        yield self._stages()
+        if not self.brief:
+            yield self._stages()
         if self._denoising is not None:
             report = self._denoising.report
             yield from _rows_of_marks(report, marks(options.encoding), options.max_width)
+        if self._denoising is not None and not self.brief:
             yield _figures(self._denoising, "denoise" in self.seconds, self._left_for_all())
 
     def _left_for_all(self) -> float | None:

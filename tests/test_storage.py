@@ -6,6 +6,7 @@ import torch
 from spectrum import SpectralCache
 from spectrum.errors import UsageError
 from spectrum.history import FeatureHistory
+from spectrum.parallel import own_norm
 from spectrum.storage import Storage
 
 
@@ -49,7 +50,7 @@ def test_what_is_stored_moves_along():
 
 
 def test_a_feature_is_narrowed_before_it_is_copied():
-    history = FeatureHistory(2, torch.bfloat16, Storage("host"))
+    history = FeatureHistory(2, torch.bfloat16, Storage("host"), own_norm)
     history.append(0, torch.tensor([1.0, 257.0]))
     assert history.nbytes == 4
     assert history.forecast([1.0]).tolist() == [1.0, 256.0]

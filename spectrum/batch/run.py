@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from spectrum.batch.manifest import Record
 from spectrum.batch.store import FolderError, LostClaim, Store, job_document
 from spectrum.batch.together import calls, shape_of
 from spectrum.batch.watch import Ended, Watch
-from spectrum.errors import SpectrumError, out_of_memory
+from spectrum.errors import DeviceError, SpectrumError, out_of_memory
 from spectrum.pipeline.generate import Generation, generate, generate_together, metadata
 from spectrum.pipeline.media import encode_mp4, encode_png
 
@@ -33,10 +33,6 @@ class Model:
 
     pipe: Any
     device: torch.device
-
-
-class DeviceError(SpectrumError):
-    """The device is of no use any more, so this process is not either."""
 
 
 class ModelError(SpectrumError):
@@ -60,7 +56,7 @@ class Worker:
     _broken: dict[object, str] = field(default_factory=dict)
     _alone: set[object] = field(default_factory=set)  # shapes whose calls fail with several jobs
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Ended]:
+    def run(self, jobs: Iterable[Job]) -> Generator[Ended, None, None]:
         """Make what is not made, models one after another, and say of each job how it ended.
 
         What other processes are making is waited for, and made here if they die.

@@ -88,7 +88,7 @@ class Store:
             self.claims.folder.mkdir(parents=True, exist_ok=True)
             self.refresh()
             self._retried = dict(self.records) if retry_failed else {}
-            self._recover()
+            self.recover()
 
     def refresh(self) -> None:
         """Read what the manifest says by now."""
@@ -172,9 +172,7 @@ class Store:
             if found and self.ended(found.id) is None:
                 self.record(found)
 
-    # -- files -----------------------------------------------------------------------------------
-
-    def _recover(self) -> None:
+    def recover(self) -> None:
         """Take over what the dead had claimed: remove their outputs under way, and take in those
         in place before anybody else can claim these jobs."""
         self.claims.sweep()
@@ -189,6 +187,8 @@ class Store:
                     for path in paths:
                         path.unlink(missing_ok=True)
             self.rescan()
+
+    # -- files -----------------------------------------------------------------------------------
 
 
 def _record_in(path: Path) -> Record | None:

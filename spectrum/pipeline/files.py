@@ -27,8 +27,10 @@ except ImportError:  # Windows
 LONGEST_NAME = 255  # bytes, on all usual file systems
 PARTIAL = re.compile(r"\.spectrum-([0-9a-f]{16})\.partial")
 
-_SIGNALS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")  # the last repeats one of the others
+    if hasattr(signal, name)
 ]
 _YOUNG = 2.0  # seconds in which a new file may not be locked yet
 _DEAD = 86400.0  # seconds after which one is nobody's where there are no locks
@@ -173,7 +175,7 @@ def uninterrupted() -> Iterator[None]:
     came: list[int] = []
     before = {
         int(number): signal.signal(number, lambda number, _: came.append(number))
-        for number in _SIGNALS
+        for number in SIGNALS
     }
     try:
         yield
