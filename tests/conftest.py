@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the hub
@@ -6,6 +7,9 @@ os.environ.pop("FORCE_COLOR", None)
 
 import pytest
 import torch
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs have it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # two threads on a busy machine can be a hundred times slower
 

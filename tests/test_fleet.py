@@ -251,8 +251,8 @@ def test_how_far_the_workers_are_is_seen(tmp_path, monkeypatch):
     terminal = Console(file=lines, force_terminal=True, width=80, color_system=None)
     monkeypatch.setattr(batch_display, "console", lambda: terminal)
     monkeypatch.setattr("spectrum_cli.output.console", lambda: terminal)
-    display = batch_display.Display(tmp_path, 3, quiet=False, as_json=False)
     jobs = jobs_of({"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"})
+    display = batch_display.Display(tmp_path, jobs, quiet=False, as_json=False)
     hand = Hand(str(tmp_path), light.Light, False, str(tmp_path))
     report = Report(4, [0, 3])
     with display:

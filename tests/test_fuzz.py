@@ -68,8 +68,8 @@ FILES = st.one_of(
 def nothing_is_made():
     """All is checked, and the folder opened; no model is loaded."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(command._Task, "_made", lambda *_: iter(()))
-        patch.setattr(command._Task, "_answered", lambda *_: iter(()))
+        patch.setattr(command._Task, "_made", lambda *_: (job for job in ()))
+        patch.setattr(command._Task, "_answered", lambda *_: (job for job in ()))
         patch.chdir(folder)
         yield
 

@@ -17,6 +17,7 @@ from spectrum.forecast import Hold
 from spectrum.hollow import recorded
 from spectrum.pipeline.catalog import find_preset
 from spectrum.schedule import ExplicitSchedule
+from spectrum.storage import Storage
 from spectrum_cli.main import run
 
 CASES = {**tiny_images.CASES, **tiny_videos.CASES}
@@ -63,7 +64,7 @@ class Replay(SpectralCache):
 
 class Replayed(FeatureTarget):
     def __init__(self, cache, plan):
-        super().__init__(Hold(), plan)
+        super().__init__(Hold(), plan, Storage())
         self.cache = cache
 
     def _forecasts(self, now, branch):

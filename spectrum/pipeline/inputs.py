@@ -117,7 +117,8 @@ def _opened(path: Path) -> Iterator[Image]:
     except UnidentifiedImageError as error:
         raise UsageError(f"{path}: not an image; {', '.join(_FORMATS)} are read") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path}: the image can't be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: the image can't be read: {reason}") from error
 
 
 def fitted(image: Image, width: int, height: int) -> Image:
