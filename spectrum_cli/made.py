@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from itertools import islice
@@ -20,6 +19,7 @@ def find(text: str) -> Path:
 
 def _of_line(manifest: Path, number: int) -> Path:
     from spectrum.errors import UsageError
+    from spectrum.pipeline.foreign import parse_json
 
     where = f"{manifest}:{number}"
     try:
@@ -28,8 +28,8 @@ def _of_line(manifest: Path, number: int) -> Path:
     except OSError as error:
         raise UsageError(f"{manifest}: can't be read: {error.strerror or error}") from error
     try:
-        line = json.loads(text) if number else None
-    except (ValueError, RecursionError):
+        line = parse_json(text) if number else None
+    except ValueError:
         line = None
     if not isinstance(line, dict):
         raise UsageError(f"{where}: no such line, or it is no JSON object; lines count from 1")

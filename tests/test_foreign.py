@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from spectrum.errors import UsageError
 from spectrum.pipeline.catalog import find_preset
-from spectrum.pipeline.foreign import read_yaml
+from spectrum.pipeline.foreign import parse_json, read_yaml
 from spectrum.pipeline.inputs import look_at, parse_extras
 from spectrum.pipeline.preset import read_preset
 from spectrum.pipeline.weights import tensor_shapes
@@ -190,3 +190,14 @@ def test_recorded_runs_that_nobody_recorded_are_refused(tmp_path, state):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(UsageError, match="not readable"):
         Store(tmp_path, {})
+
+
+def test_json_that_is_nested_too_deep(tmp_path):
+    nested = "[" * 100_000
+    with pytest.raises(ValueError, match="too deep"):
+        parse_json(nested)
+    folder = tmp_path / "weights" / "transformer"
+    folder.mkdir(parents=True)
+    head = nested.encode()
+    (folder / "x.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + b" ")
+    assert tensor_shapes(folder) == {}

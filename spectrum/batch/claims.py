@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any
 
 from spectrum.pipeline.files import lock
+from spectrum.pipeline.foreign import parse_json
 
 LEASE, BEAT = 60.0, 10.0  # seconds
 
@@ -223,7 +224,7 @@ def _number(path: Path) -> int:
 
 def _owner(handle: int) -> dict[str, Any]:
     try:
-        found = json.loads(os.read(handle, 4096) or b"{}")
+        found = parse_json(os.read(handle, 4096) or b"{}")
     except (ValueError, OSError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import yaml
 
 from spectrum.batch.values import KEYS, key_of, unknown_key
 from spectrum.errors import UsageError
+from spectrum.pipeline.foreign import parse_json
 
 Kind = Literal["lines", "jsonl", "csv", "yaml"]
 
@@ -94,8 +94,8 @@ def read_line(number: int, line: str, kind: Kind | None = None) -> Raw | Problem
     if kind == "lines" or (kind is None and not text.startswith("{")):
         return Raw(number, {"prompt": text})
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(text)
+    except ValueError as error:
         return Problem(number, f"not JSON: {error}")
     if not isinstance(values, dict):
         return Problem(number, 'not a JSON object, such as {"prompt": "a red circle"}')

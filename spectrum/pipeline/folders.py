@@ -20,6 +20,7 @@ from typing import Any
 
 from spectrum.errors import UsageError
 from spectrum.pipeline.files import PARTIAL, hidden, lock, numbered, sync, uninterrupted, unowned
+from spectrum.pipeline.foreign import parse_json
 
 MARKER = ".spectrum-files"
 _OLD = re.compile(r"\.spectrum-([0-9a-f]{16})\.old")
@@ -172,8 +173,8 @@ def _marker(folder: Path) -> dict[str, Any]:
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > _LONGEST:
             return {}
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -3,6 +3,7 @@ limited depth and without the aliases that make a kilobyte fill a machine's memo
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ def read_text(path: Path, largest: int = _LARGEST) -> str:
         raise UsageError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from error
     except OSError as error:
         raise UsageError(f"{path}: can't be read: {error.strerror or error}") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON document holds. Raises ValueError for what is none, or goes too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def read_yaml(text: str, where: object) -> Any:

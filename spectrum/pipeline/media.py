@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.files import sync, write
 from spectrum.pipeline.folders import write_folder
+from spectrum.pipeline.foreign import parse_json
 from spectrum.pipeline.formats import FFMPEGS, PILLOWS, encode_with_pillow, storable, text_of
 from spectrum.pipeline.formats import Frames as Frames
 from spectrum.pipeline.sound import Audio, write_wave
@@ -165,8 +166,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
     if len(text or "") > _LONGEST:
         raise UsageError(f"{path}: its metadata is too large for anything that spectrum wrote")
     try:
-        metadata = json.loads(text or "")
-    except (ValueError, RecursionError):
+        metadata = parse_json(text or "")
+    except ValueError:
         metadata = None
     if not isinstance(metadata, dict) or "schema" not in metadata:
         raise UsageError(f"{path}: spectrum did not write this file, or its metadata was removed")

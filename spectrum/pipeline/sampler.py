@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from spectrum.errors import UsageError
 from spectrum.pipeline import known
-from spectrum.pipeline.foreign import read_text
+from spectrum.pipeline.foreign import parse_json, read_text
 from spectrum.pipeline.preset import Preset
 
 # Short names of schedulers, for models that predict noise and for flow-matching ones.
@@ -108,9 +107,9 @@ def _told_flow(preset: Preset, folder: Path | None) -> bool | None:
     if path is None or not path.is_file():
         return None
     try:
-        config = json.loads(read_text(path))
+        config = parse_json(read_text(path))
         own = str(config.get("_class_name"))
-    except (ValueError, RecursionError, AttributeError):
+    except (ValueError, AttributeError):
         return None  # loading says what is wrong
     if preset.scheduler is not None:
         own, config = preset.scheduler.name, {**config, **preset.scheduler.settings}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 from spectrum.errors import SpectrumError, UsageError
-from spectrum.pipeline.foreign import read_text
+from spectrum.pipeline.foreign import parse_json, read_text
 from spectrum.pipeline.preset import Preset
 
 
@@ -83,8 +82,8 @@ def read_index(path: Path) -> tuple[str, dict[str, str]]:
     doesn't say that."""
     wrong = UsageError(f"{path}: not a pipeline's index; download it again")
     try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(read_text(path))
+    except ValueError as error:
         raise wrong from error
     name = content.get("_class_name") if isinstance(content, dict) else None
     if isinstance(name, list):
@@ -108,7 +107,7 @@ def tensor_shapes(component: Path) -> dict[str, list[int]]:
         try:
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(length)) if length < path.stat().st_size else {}
+                header = parse_json(file.read(length)) if length < path.stat().st_size else {}
             shapes |= {name: t["shape"] for name, t in header.items() if name != "__metadata__"}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from spectrum.errors import UsageError
 from spectrum.pipeline.files import whole
+from spectrum.pipeline.foreign import parse_json
 from spectrum.pipeline.media import Pixels
 
 SCHEMA = 3  # of results.json
@@ -102,10 +103,10 @@ class Store:
 
     def _read(self, force: bool) -> None:
         try:
-            state = json.loads(self._path.read_text(encoding="utf-8"))
+            state = parse_json(self._path.read_text(encoding="utf-8"))
             _State.model_validate(state)
             before, runs = state["settings"], state["runs"]
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise UsageError(f"{self._path}: not readable; remove {self.folder}") from error
         settings = self._settings
         if before == settings:
