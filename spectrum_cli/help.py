@@ -17,7 +17,8 @@ PANELS = {
     " gpus workers ray",
     "Output": "output force name dry_run preview progress shard retry_failed quiet as_json help",
 }
-# Options that take their value from SPECTRUM_MODEL and so on where they are not given.
+# Options that take their value from SPECTRUM_MODEL and so on, or from the user's config.yaml, where
+# they are not given. Not for rerun, which goes by the file.
 ENVIRONMENT = ("model", "device", "dtype", "offload", "quantize", "attention", "method", "quiet")
 _PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
 
@@ -28,7 +29,8 @@ class Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         found = super().get_params(ctx)
         for option in found:
-            if option.name in ENVIRONMENT and self.name != "rerun":  # which goes by the file
+            several = getattr(option, "multiple", False)  # as compare's methods: all, if not told
+            if option.name in ENVIRONMENT and self.name != "rerun" and not several:
                 option.envvar = f"SPECTRUM_{option.name.upper()}"
         return found
 
@@ -36,7 +38,12 @@ class Command(TyperCommand):
         if any(option.name == "width" for option in self.params):
             args = _with_sides(args)
         _check_once(self.make_parser(ctx).parse_args(list(args))[2])
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        # A model by --model comes before the usual one, which stands where MODEL does.
+        source = ctx.get_parameter_source("model")
+        if ctx.params.get("model_named") is not None and source and source.name != "COMMANDLINE":
+            ctx.params["model"] = None
+        return rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from spectrum_cli.options import method_names

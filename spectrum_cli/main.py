@@ -17,6 +17,7 @@ from spectrum.errors import SpectrumError, UsageError, out_of_memory
 from spectrum_cli import models, signals
 from spectrum_cli.batch import batch
 from spectrum_cli.compare import compare
+from spectrum_cli.config import defaults
 from spectrum_cli.doctor import doctor
 from spectrum_cli.flags import learn, with_flags
 from spectrum_cli.gen import gen
@@ -68,6 +69,12 @@ def _root(
     del version
     commands: dict[str | None, Any] = getattr(context.command, "commands", {})
     learn([*commands.values(), commands[context.invoked_subcommand]])  # the one at work wins
+    name = context.invoked_subcommand or ""
+    if name not in ("models", "show", "doctor", "rerun"):
+        usual = defaults()
+        if name == "compare":
+            usual.pop("method", None)
+        context.default_map = {name: usual}
 
 
 def main() -> int:

@@ -91,3 +91,50 @@ def test_without_a_home(tmp_path, home):
             text=True, timeout=120, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    folder = tmp_path / "own" / "spectrum"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder.parent))
+    return folder / "config.yaml"
+
+
+def test_a_file_of_defaults(spectrum, config, monkeypatch):
+    config.write_text("model: demo-video\nmethod: hold\n")
+    assert spectrum("plan")[1].startswith("demo-video, 50 steps, method hold\n")
+    assert spectrum("plan", "demo-image")[1].startswith("demo-image, 50 steps, method hold\n")
+    assert spectrum("plan", "-m", "demo-image")[1].startswith("demo-image, ")
+    monkeypatch.setenv("SPECTRUM_METHOD", "even")
+    assert spectrum("plan")[1].startswith("demo-video, 50 steps, method even\n")
+    assert spectrum("plan", "--method", "taylor1")[1].startswith("demo-video, 50 steps, method tay")
+    monkeypatch.setenv("SPECTRUM_MODEL", "wan2.1-14b")
+    assert spectrum("plan", "-m", "demo-image")[1].startswith("demo-image, ")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("modle: x", "no default 'modle'; did you mean 'model'?"),
+        ("quiet: perhaps", "quiet is true or false, not 'perhaps'"),
+        ("model: [a]", "model is a word, not ['a']"),
+        ("- model", "not options with their values"),
+        ("model: {", "not YAML"),
+        ("method: hodl", "no method 'hodl'; did you mean 'hold'?"),
+    ],
+)
+def test_a_wrong_file_of_defaults(spectrum, config, text, told):
+    config.write_text(text)
+    code, out, err = spectrum("plan")
+    assert (code, out) == (2, "")
+    assert told in err
+    assert spectrum("models")[0] == 0
+
+
+def test_compare_takes_all_methods_whatever_is_usual(spectrum, config):
+    config.write_text("method: hold\n")
+    assert "SPECTRUM_METHOD" not in spectrum("compare", "--help")[1]
+    code, _, err = spectrum("compare", "--dtype", "float12", "x")
+    assert code == 2
+    assert "float12" in err

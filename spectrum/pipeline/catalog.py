@@ -18,15 +18,19 @@ from spectrum.pipeline.discover import discover
 from spectrum.pipeline.preset import Preset, read_preset
 
 
+def config_folder() -> Path:
+    """What is the user's own."""
+    home = os.path.expanduser("~")  # stays as it is where nobody knows one
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path(home) / ".config") / "spectrum"
+
+
 def preset_folders() -> list[Path]:
     """Where presets are looked for, first to last."""
-    home = os.path.expanduser("~")  # stays as it is where nobody knows one
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path(home) / ".config")
     package = Path(str(files("spectrum")))
     shipped = package / "presets"
     if not shipped.is_dir():  # a checkout, where they lie at the top
         shipped = package.parent / "presets"
-    return [Path("presets"), config / "spectrum" / "presets", shipped]
+    return [Path("presets"), config_folder() / "presets", shipped]
 
 
 def preset_paths() -> dict[str, Path]:
