@@ -355,7 +355,9 @@ def optimizers(model: Captioned) -> list[torch.optim.Optimizer]:
     return found
 
 
-def train(name: str, out: Path, work: Path, minutes: float, count: int) -> None:
+def train(
+    name: str, out: Path, work: Path, minutes: float, count: int, compiled: bool = True
+) -> None:
     """Draw, train for a time budget, save; resumes from work/NAME.pt."""
     kind = KINDS[name]
     drawn, words = draw_many(kind, count, 1, unseen=False)
@@ -366,7 +368,8 @@ def train(name: str, out: Path, work: Path, minutes: float, count: int) -> None:
     log(f"{name}: {count} drawn, mean {mean:.3f} deviation {deviation:.3f}; {size} parameters")
     run = Run(work / f"{name}.pt", model, optimizers(model), minutes, Average(model, 0.998))
     scales = None if kind.flow else noise_scales(kind)
-    speed_up(model)
+    if compiled:
+        speed_up(model)
     saved, began, first = run.budget.spent, 0.0, 0
     while run.budget.progress < 1:
         if not began and run.step > 2:  # compiled by now
@@ -584,6 +587,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/zoo-work"))
     parser.add_argument("--minutes", type=float, default=13.0, help="to train for")
     parser.add_argument("--samples", type=int, default=20_000, help="pictures to draw")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, default=True,
+        help="without, where the loss is no number at once, as unet-letters' was without AMX",
+    )  # fmt: skip
     parser.add_argument("--reader-seconds", type=float, default=60.0, help="for the check")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -591,7 +598,7 @@ def main() -> None:
         check(args.folder, args.reader_seconds)
         return
     args.work.mkdir(parents=True, exist_ok=True)
-    train(args.model, args.out, args.work, args.minutes, args.samples)
+    train(args.model, args.out, args.work, args.minutes, args.samples, args.compile)
 
 
 if __name__ == "__main__":
