@@ -81,7 +81,7 @@ class SpectralCache:
         target: instead of the method's, what is forecast: "feature" or "denoised".
         on_step: called as on_step(report, None) when denoising begins, and as
             on_step(report, step) after each step.
-        history: where computed features are kept (`spectrum.storage`): "auto", "device" or "host".
+        history: where features are kept (`spectrum.storage`): "auto", "device", "host"; x₀ stays.
         observe: called as observe(step, x₀) at each computed step, where the denoised sample is the
             target and the scheduler is one whose x₀ is known.
 

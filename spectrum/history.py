@@ -47,8 +47,8 @@ class FeatureHistory:
         else:
             kept = self._storage.room(feature, self.dtype)
         self._device = feature.device
-        self._features = [*self._storage.placed(self._features), kept]
-        narrow = self._storage.keep(feature.detach(), kept)
+        self._features = self._storage.placed([*self._features, kept])
+        narrow = self._storage.keep(feature.detach(), self._features[-1])
         self._peaks.append(float(self._norm(narrow, inf)))
         self.steps.append(step)
         if isnan(self._peaks[-1]):

@@ -13,7 +13,7 @@ Place = Literal["auto", "device", "host"]
 
 
 class Storage:
-    """Memory for the features of one run.
+    """Memory for the features of a cache's runs.
 
     On the host it is pinned where there is CUDA: copies run on a stream of their own, beside the
     computed step that comes next. Raises UsageError for a place that there is not.

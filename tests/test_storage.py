@@ -43,10 +43,29 @@ def test_a_full_device_is_an_error_where_nothing_may_move(full_device):
         storage.room(full_device, torch.float32)
 
 
-def test_what_is_stored_moves_along():
-    storage = Storage("host")
-    moved = storage.placed([torch.ones(2), torch.zeros(2)])
-    assert [feature.device.type for feature in moved] == ["cpu", "cpu"]
+class OnDevice(torch.Tensor):
+    """A tensor that says of itself to be on a device with memory of its own."""
+
+    device = torch.device("meta")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_what_is_stored_moves_along_with_the_room_that_is_used_again():
+    """A full device is found at some feature; the next append takes all to the host."""
+    storage = Storage("auto")
+    history = FeatureHistory(2, torch.float32, storage, own_norm)
+    for step in range(2):
+        history.append(step, torch.full((3,), float(step)))
+    history._features = [one.as_subclass(OnDevice) for one in history._features]
+    assert storage.placed(history._features) is history._features
+    storage.on_host = True
+    history.append(2, torch.full((3,), 2.0))
+    assert [type(one) for one in history._features] == [torch.Tensor] * 2
+    assert history.steps == [1, 2]
+    assert history.forecast([1.0, 0.0]).tolist() == [1, 1, 1]
+    assert history.forecast([0.0, 1.0]).tolist() == [2, 2, 2]
 
 
 def test_a_feature_is_narrowed_before_it_is_copied():

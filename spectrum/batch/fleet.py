@@ -19,7 +19,6 @@ from typing import Any
 from spectrum import __version__
 from spectrum.batch.hand import Begin, Hand
 from spectrum.batch.jobs import Job, grouped
-from spectrum.batch.manifest import Record
 from spectrum.batch.ray_session import Devices, session
 from spectrum.batch.store import Store
 from spectrum.batch.watch import Ended, Watch
@@ -145,14 +144,11 @@ class Fleet:
             record = self.store.ended(job.id)
             now = record is None
             if record is None:
-                before = self.store.records.get(job.id)
-                record = Record(
-                    id=job.id,
-                    index=job.index,
-                    status="failed",
-                    error=f"the process that was making it died, {DEATHS} times: it was killed,"
+                record = self.store.failure(
+                    job.id,
+                    job.index,
+                    f"the process that was making it died, {DEATHS} times: it was killed,"
                     " perhaps for its memory, or it crashed",
-                    attempt=before.attempt + 1 if before else 1,
                 )
                 self.store.record(record)
         yield Ended(job, record, now)

@@ -110,7 +110,9 @@ class Worker:
         try:
             made = self._sample(jobs)
         except ModelError as error:
-            yield from (Ended(job, self._failed(job, str(error)), now=True) for job in jobs)
+            for job in jobs:
+                failed = self.store.failure(job.id, job.index, str(error))
+                yield Ended(job, failed, now=True)
             return
         except Exception as error:
             if len(jobs) == 1 or _is_of_device(error):
@@ -156,7 +158,7 @@ class Worker:
             computed_steps=report.computed_steps,
             measured_speedup=report.measured_speedup and round(report.measured_speedup, 3),
             notes=[*report.notes, *([note] if note else ())] or None,
-            attempt=self._attempts(job) + 1,
+            attempt=self.store.attempt(job.id),
         )
         try:
             assert self._model is not None
@@ -175,19 +177,11 @@ class Worker:
 
     def _failure(self, job: Job, error: Exception) -> Ended:
         """Recorded. Raises DeviceError."""
-        failed = self._failed(job, reason(error))
+        failed = self.store.failure(job.id, job.index, reason(error))
         self.store.record(failed)
         if _is_of_device(error):
             raise DeviceError(f"the device has failed: {failed.error}") from error
         return Ended(job, failed, now=True)
-
-    def _failed(self, job: Job, error: str) -> Record:
-        attempt = self._attempts(job) + 1
-        return Record(id=job.id, index=job.index, status="failed", error=error, attempt=attempt)
-
-    def _attempts(self, job: Job) -> int:
-        before = self.store.records.get(job.id)
-        return before.attempt if before else 0
 
     def _load(self, job: Job) -> Model:
         """The job's model. Raises ModelError."""

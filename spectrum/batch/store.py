@@ -155,6 +155,15 @@ class Store:
             raise
         return record
 
+    def attempt(self, id: str) -> int:
+        """The number of an attempt at a job, from 1, after those that are recorded."""
+        before = self.records.get(id)
+        return before.attempt + 1 if before else 1
+
+    def failure(self, id: str, index: int, error: str) -> Record:
+        """Of an attempt that failed; not recorded yet."""
+        return Record(id=id, index=index, status="failed", error=error, attempt=self.attempt(id))
+
     def record(self, record: Record) -> None:
         """Add a line to the manifest. Raises FolderError."""
         with _in_folder(self.folder):
