@@ -40,7 +40,7 @@ _LOADS = {
 def rerun(
     context: typer.Context,
     file: Annotated[
-        str, typer.Argument(help="A PNG or MP4 that spectrum wrote, or manifest.jsonl:LINE.")
+        str, typer.Argument(help="A file that spectrum wrote, or manifest.jsonl:LINE.")
     ],
     prompt: Annotated[str | None, typer.Option(help="Another one.")] = None,
     model: options.Model = "",

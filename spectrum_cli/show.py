@@ -22,7 +22,7 @@ def show(
     file: Annotated[
         str,
         typer.Argument(
-            help="A PNG or MP4 that spectrum wrote, a folder of frames, or manifest.jsonl:LINE."
+            help="A file that spectrum wrote, a folder of frames, or manifest.jsonl:LINE."
         ),
     ],
 ) -> None:
