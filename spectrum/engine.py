@@ -20,12 +20,12 @@ from spectrum.denoiser import find_denoisers, guidance_of, positions
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.feature import FeatureTarget, anatomy_of
 from spectrum.forecast import Forecaster
-from spectrum.methods import DEFAULT_METHOD, Method, Target, get_method
+from spectrum.methods import DEFAULT_METHOD, HistoryPlace, Method, Target, get_method
 from spectrum.plan import NOISY_SPEEDUP, Plan
 from spectrum.report import Interval, Report, Step
 from spectrum.schedule import ExplicitSchedule, Schedule
 from spectrum.schedulers import asks_for_noise, read_timeline
-from spectrum.storage import Place, Storage
+from spectrum.storage import Storage
 from spectrum.tap import Tap, tap_on
 from spectrum.target import Call, Current
 from spectrum.target import Target as RunningTarget
@@ -101,7 +101,7 @@ class SpectralCache:
         schedule: Schedule | Sequence[int] | None = None,
         target: Target | None = None,
         on_step: Listener | None = None,
-        history: Place = "auto",
+        history: HistoryPlace = "auto",
         observe: Observer | None = None,
     ) -> None:
         if speedup is not None and schedule is not None:

@@ -26,6 +26,9 @@ DEFAULT_METHOD = "spectrum"
 # of what the scheduler is given, which needs no part of the denoiser and little memory.
 Target = Literal["feature", "denoised"]
 
+# Where features are kept. auto: on their own device, until its memory is full.
+HistoryPlace = Literal["auto", "device", "host"]
+
 
 @dataclass(frozen=True)
 class Method:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from spectrum.errors import UsageError
-
-# auto: on the device, until its memory is full.
-Place = Literal["auto", "device", "host"]
+from spectrum.methods import HistoryPlace
 
 
 class Storage:
@@ -19,8 +17,8 @@ class Storage:
     computed step that comes next. Raises UsageError for a place that there is not.
     """
 
-    def __init__(self, place: Place = "auto") -> None:
-        if place not in get_args(Place):
+    def __init__(self, place: HistoryPlace = "auto") -> None:
+        if place not in get_args(HistoryPlace):
             raise UsageError(f"no history {place!r}; there are 'auto', 'device' and 'host'")
         self.on_host = place == "host"
         self._may_move = place == "auto"

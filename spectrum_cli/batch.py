@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 OF_JOBS = (
     "model", "negative_prompt", "width", "height", "frames", "fps", "steps", "guidance", "speedup",
     "method", "blend", "target", "quality", "image", "strength", "loras", "scheduler", "extras",
+    "history",
 )  # fmt: skip
 
 
@@ -74,6 +75,7 @@ def batch(
     vae_tiling: machine.VaeTiling = None,
     compile: machine.Compile = False,
     attention: machine.Attention = None,
+    history: machine.History = None,
     gpus: machine.Gpus = None,
     workers: machine.Workers = None,
     ray: machine.Ray = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from spectrum.compare.comparison import Comparison
     from spectrum.compare.figures import Outcome
-    from spectrum.compare.rivals import Case
+    from spectrum.compare.rivals import Case, Rival
+    from spectrum.methods import HistoryPlace
     from spectrum.pipeline.preset import Preset
     from spectrum.pipeline.request import Request
     from spectrum.report import Report, Step
@@ -55,12 +57,14 @@ def compare(
     vae_tiling: machine.VaeTiling = None,
     compile: machine.Compile = False,
     attention: machine.Attention = None,
+    history: machine.History = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
     """Set methods against the plain run: pictures, a table, a page to send to a colleague."""
     began = time.perf_counter()
     from spectrum.compare.rivals import Case, find_rivals
+    from spectrum.methods import HistoryPlace
     from spectrum.pipeline.beforehand import check
     from spectrum.pipeline.request import resolve
 
@@ -78,6 +82,7 @@ def compare(
     plain = ask(speedup=1.0)
     loaded = Loaded(plain, device, layout, quiet)
     rivals = find_rivals(method or [], ask, speedup)
+    rivals = _keeping(rivals, options.one_of("--history", history, HistoryPlace))
     for rival in rivals:
         if rival.request is not None:
             check(rival.request, device, layout)
@@ -94,6 +99,23 @@ def compare(
     if written.resolve() != folder.resolve():
         error(f"{folder} was taken by something else meanwhile: this one is {written}")
         raise typer.Exit(1 if output else 0)
+
+
+def _keeping(rivals: list[Rival], place: HistoryPlace | None) -> list[Rival]:
+    """Those that forecast features, with these there; the others as they are."""
+    from spectrum.errors import UsageError
+
+    if place is None:
+        return rivals
+    found = [
+        replace(one, request=replace(one.request, history=place))
+        if one.kind == "method" and one.request and one.request.method.target == "feature"
+        else one
+        for one in rivals
+    ]
+    if found == rivals:
+        raise UsageError("--history is of features, which none of these methods keeps; leave it")
+    return found
 
 
 def _tell(document: dict[str, Any], folder: Path, as_json: bool, quiet: bool, began: float) -> None:

@@ -59,6 +59,7 @@ def gen(
     vae_tiling: machine.VaeTiling = None,
     compile: machine.Compile = False,
     attention: machine.Attention = None,
+    history: machine.History = None,
     progress: options.ProgressAs = "auto",
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -76,6 +77,7 @@ def gen(
         steps=steps, guidance=guidance, speedup=speedup, method=method, blend=blend,
         target=options.one_of("--target", target, methods.Target), quality=quality, image=image,
         strength=strength, loras=loras or (), scheduler=scheduler, extras=extras or (),
+        history=options.one_of("--history", history, methods.HistoryPlace),
     )  # fmt: skip
     layout = machine.options(
         request.preset, weights, dtype, offload, quantize, vae_tiling, compile, attention

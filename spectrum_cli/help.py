@@ -13,8 +13,8 @@ PANELS = {
     " guidance negative_prompt image strength loras extras sweep",
     "How fast": "speedup speedups steps quality method target blend scheduler alpha window warmup"
     " minutes",
-    "How it fits": "weights device dtype offload quantize vae_tiling compile attention batch_size"
-    " gpus workers ray",
+    "How it fits": "weights device dtype offload quantize vae_tiling compile attention history"
+    " batch_size gpus workers ray",
     "Output": "output force name dry_run preview progress shard retry_failed quiet as_json help",
 }
 # Options that take their value from SPECTRUM_MODEL and so on, or from the user's config.yaml, where

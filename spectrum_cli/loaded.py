@@ -88,7 +88,10 @@ class Loaded:
 def _say_memory(expected: Expectation) -> None:
     if sum(expected.weights.values()) + expected.history > 2**30:
         weights = human_bytes(sum(expected.weights.values()))
-        say(f"memory: weights {weights}, history {human_bytes(expected.history)}, and activations")
+        history, there = human_bytes(expected.history), ""
+        if expected.history and expected.place == "host":
+            there = " in host memory"
+        say(f"memory: weights {weights}, history {history}{there}, and activations")
     if not expected.fits:
         say(
             f"warning: {human_bytes(expected.on_device)} on a device that has"

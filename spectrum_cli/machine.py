@@ -33,6 +33,12 @@ def _quantizations() -> Iterable[str]:
     return get_args(loading.Quantize)
 
 
+def _places() -> Iterable[str]:
+    from spectrum import methods
+
+    return get_args(methods.HistoryPlace)
+
+
 def _backends() -> Iterable[str]:
     from spectrum.pipeline.known import attention_backends
 
@@ -75,6 +81,14 @@ Attention = Annotated[
     str | None,
     typer.Option(
         autocompletion=completing(_backends), help="A backend of diffusers, such as flash."
+    ),
+]
+History = Annotated[
+    str | None,
+    typer.Option(
+        autocompletion=completing(_places),
+        help="Of methods that forecast features, where these are kept: device, host, or auto,"
+        " which is the device until that is full.",
     ),
 ]
 

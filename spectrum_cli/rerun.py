@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _ASKED = (  # of `resolve`
     "negative_prompt", "width", "height", "frames", "fps", "steps", "guidance", "speedup",
-    "method", "blend", "target", "quality", "strength", "scheduler",
+    "method", "blend", "target", "quality", "strength", "scheduler", "history",
 )  # fmt: skip
 _LOADS = {
     "weights": "loads weights from",
@@ -74,6 +74,7 @@ def rerun(
     vae_tiling: machine.VaeTiling = None,
     compile: machine.Compile = False,
     attention: machine.Attention = None,
+    history: machine.History = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -157,8 +158,9 @@ def _prepare(told: Document, given: dict[str, Any], quiet: bool) -> tuple[Reques
             say(f"{_LOADS[name]} {place}, which the file names")
     texts = [*extra_texts(asked.get("extras", {})), *extras]
     device = _device(asked, given)
-    if device != told.device and "offload" not in given:
-        asked.pop("offload", None)
+    for name in ("offload", "history") if device != told.device else ():
+        if name not in given:
+            asked.pop(name, None)
     return _request(preset, asked, texts), device, _layout(preset, asked)
 
 
@@ -168,6 +170,7 @@ def _request(preset: Preset, asked: Mapping[str, Any], extras: list[str]) -> Req
 
     values = {name: asked.get(name) for name in _ASKED}
     values["target"] = options.one_of("--target", values["target"], methods.Target)
+    values["history"] = options.one_of("--history", values["history"], methods.HistoryPlace)
     if values["quality"] is not None:
         values["quality"] = str(values["quality"])
     image = Path(asked["image"]) if "image" in asked else None

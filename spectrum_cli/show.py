@@ -44,7 +44,8 @@ def command(document: Document) -> str:
     from spectrum.pipeline.document import extra_texts
 
     asked = document.asked(own_weights=_own_weights(document.model))
-    asked.pop("offload", None)  # it decides no pixel
+    for name in ("offload", "history"):  # they decide no pixel
+        asked.pop(name, None)
     if not document.compile:
         asked.pop("compile")
     asked["extras"] = extra_texts(asked.get("extras", {}))

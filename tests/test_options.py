@@ -295,6 +295,18 @@ def test_show_repeats_what_decides_pixels(spectrum, gen_args, tmp_path):
     assert read_metadata(Path("b.png")) == document
 
 
+def test_where_features_were_kept_decides_no_pixel(spectrum, gen_args):
+    kept = ["--method", "published", "--history", "device", "--steps", 8, "--speedup", 1.2]
+    assert spectrum(*gen_args, *kept, "-o", "a.png", "x")[0] == 0
+    assert read_metadata(Path("a.png"))["history"] == "device"
+    assert "--history" not in again(spectrum, "a.png")
+    assert spectrum("rerun", "a.png", "-q", "-o", "b.png")[0] == 0
+    assert read_metadata(Path("b.png"))["history"] == "device"
+    code, _, err = spectrum("rerun", "a.png", "--method", "spectrum", "-q", "-o", "c.png")
+    assert (code, err) == (0, "")
+    assert read_metadata(Path("c.png"))["history"] == "auto"
+
+
 def test_show_knows_a_preset_by_its_file(spectrum, gen_args, tmp_path):
     """Elsewhere than where names are looked for."""
     _, text, _ = spectrum("models", "show", "flux.1-dev")

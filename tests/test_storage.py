@@ -1,12 +1,20 @@
 """Where features are kept makes no difference to what is made of them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from tiny import tiny_flux
 
 from spectrum import SpectralCache
 from spectrum.errors import UsageError
 from spectrum.history import FeatureHistory
 from spectrum.parallel import own_norm
+from spectrum.pipeline.catalog import find_preset
+from spectrum.pipeline.fit import Expectation, expect
+from spectrum.pipeline.generate import generate
+from spectrum.pipeline.loading import Options
+from spectrum.pipeline.request import resolve
 from spectrum.storage import Storage
 
 
@@ -91,3 +99,33 @@ def test_host_and_device_make_the_same_picture(flux):
         return latents
 
     assert torch.equal(made("host"), made("device"))
+
+
+@pytest.mark.parametrize("place", ["device", "host"])
+def test_the_place_that_is_asked_for_reaches_the_cache(monkeypatch, place):
+    made = []
+    monkeypatch.setattr("spectrum.engine.Storage", lambda at: made.append(at) or Storage(at))
+    request = resolve(find_preset("flux.1-dev"), "x", method="published", history=place, steps=8)
+    sized = replace(request, width=16, height=16, guidance=1.0)
+    generate(tiny_flux(), sized, 0)
+    assert made == [place]
+
+
+def test_what_is_kept_on_the_host_takes_no_room_on_the_device():
+    preset = find_preset("flux.1-dev")
+    kept = {}
+    for place in ("device", "host"):
+        request = resolve(preset, "x", method="published", history=place)
+        kept[place] = expect(request, torch.device("cpu"), Options())
+    history = kept["device"].history
+    assert history > 2**27
+    assert kept["host"].history == history
+    assert kept["device"].on_device - kept["host"].on_device == history
+
+
+def test_the_host_is_what_makes_a_large_history_fit():
+    room = Expectation({"transformer": 20}, 10, 25, 30, "cuda")
+    assert room.advice() == "`history` host would fit"
+    assert replace(room, on_device=20, place="host").fits
+    larger = replace(room, weights={"transformer": 200}, on_device=210, history=30)
+    assert "`history` host" in larger.advice()

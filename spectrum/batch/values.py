@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from spectrum.errors import UsageError
-from spectrum.methods import Target
+from spectrum.methods import HistoryPlace, Target
 
 SEEDS = 2**32
 MOST = 100_000  # values of a sweep
@@ -85,11 +85,13 @@ class Values(BaseModel):
     loras: Texts = ()
     scheduler: str | None = None
     extras: Texts = ()
+    history: HistoryPlace | None = None
     output: str | None = None
 
 
 KEYS = tuple(Values.model_fields)
-SWEPT = tuple(k for k in KEYS if k not in ("prompt", "negative_prompt", "extras", "output"))
+_NOT_SWEPT = ("prompt", "negative_prompt", "extras", "history", "output")
+SWEPT = tuple(k for k in KEYS if k not in _NOT_SWEPT)
 _WHOLE = ("seed", "width", "height", "frames", "fps", "steps")
 
 

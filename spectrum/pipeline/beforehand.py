@@ -25,6 +25,7 @@ def check(request: Request, device: str, options: Options) -> None:
         raise UsageError(f"no device {device!r}; there are auto, cuda, cuda:N, mps and cpu")
     if options.offload != "none" and device == "cpu":
         raise UsageError("`offload` moves weights between a GPU and memory; leave it on the CPU")
+    _check_history(request, device)
     if options.quantize and find_spec("torchao") is None:
         raise UsageError("`quantize` needs torchao; `pip install spectrum-diffusion[quantize]`")
     if options.attention is not None:
@@ -35,6 +36,16 @@ def check(request: Request, device: str, options: Options) -> None:
         call_arguments(request.pipeline, taken, request)
     if request.scheduler is not None:
         check_scheduler(request.scheduler, request.pipeline, request.preset, folder)
+
+
+def _check_history(request: Request, device: str) -> None:
+    if request.history != "auto" and request.method.target == "denoised":
+        raise UsageError(
+            f"`history` is of features, and {request.method.name} keeps none but the denoised"
+            " sample; leave it, or give `method` published"
+        )
+    if request.history == "host" and device == "cpu":
+        raise UsageError("`history` host spares the memory of a GPU; leave it on the CPU")
 
 
 def call_arguments(name: str, taken: known.Parameters, request: Request) -> dict[str, Any]:

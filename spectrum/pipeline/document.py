@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from spectrum.errors import UsageError
-from spectrum.methods import Target
+from spectrum.methods import HistoryPlace, Target
 from spectrum.pipeline.media import read_metadata
 
 
@@ -45,11 +45,16 @@ VALUES = (
     "model", "prompt", "seed", "negative_prompt", "width", "height", "frames", "fps", "steps",
     "guidance", "speedup", "method", "blend", "target", "quality", "image", "strength", "loras",
     "scheduler", "extras", "weights", "device", "dtype", "offload", "quantize", "vae_tiling",
-    "compile", "attention",
+    "compile", "attention", "history",
 )  # fmt: skip
 
 # What means nothing any more once another value is given.
-_REPLACED = {"speedup": ("quality",), "quality": ("speedup",), "method": ("blend", "target")}
+_REPLACED = {
+    "speedup": ("quality",),
+    "quality": ("speedup",),
+    "method": ("blend", "target", "history"),
+    "target": ("history",),
+}
 
 # What a file has to say for itself, whatever model makes it.
 _OF_ANY_MODEL = ("model", "prompt", "seed", "image", "strength", "device", "offload")
@@ -94,6 +99,7 @@ class Document(BaseModel):
     forecaster: str
     computed_steps: list[int]
     together: Count = 1  # samples of the pipeline's call
+    history: HistoryPlace | None = None
     offload: str | None = None
     quantize: str | None = None
     vae_tiling: bool | None = None
@@ -152,6 +158,8 @@ class Document(BaseModel):
             yield "speedup"  # it was found on the way
         if self.fps is None:
             yield "frames"
+        if self.history == "auto":
+            yield "history"
         if asked.get("frames") == 1:
             yield "fps"  # that makes a PNG
         guidance = asked.get("guidance")

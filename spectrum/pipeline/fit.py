@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spectrum.methods import HistoryPlace
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.preset import BYTES, Preset
 from spectrum.pipeline.request import Request
@@ -29,21 +30,29 @@ class Expectation:
     available: int  # on the device, now
     on_device: int  # of weights and history, as they will be laid out
     device: str  # its type
+    place: HistoryPlace = "auto"  # of the history
 
     @property
     def fits(self) -> bool:
         return self.on_device <= self.available
+
+    @property
+    def history_on_device(self) -> int:
+        return 0 if self.place == "host" else self.history
 
     def advice(self) -> str:
         """The options that would make it fit, or that nothing would."""
         if self.device == "cpu":
             return "try `quantize` int8, a smaller size, or a machine with more memory"
         largest = max(self.weights.values(), default=0)
-        if self.history > self.available:
-            return "not even the history fits: try a smaller size or fewer frames"
-        if largest + self.history <= self.available:
+        history = self.history_on_device
+        if history and self.on_device - history <= self.available:
+            return "`history` host would fit"
+        if history > self.available:
+            return "not even the history fits: try `history` host, a smaller size or fewer frames"
+        if largest + history <= self.available:
             return "`offload` model would fit"
-        if 0.5 * largest + self.history <= self.available:
+        if 0.5 * largest + history <= self.available:
             return "`offload` model with `quantize` int8 would fit"
         return "`offload` group would fit, slowly"
 
@@ -61,8 +70,10 @@ def expect(request: Request, device: torch.device, options: Options) -> Expectat
         "group": min(whole, _VISITORS),
         "sequential": min(whole, _VISITORS),
     }
-    on_device = parts[options.offload] + history
-    return Expectation(weights, history, _available(device), on_device, device.type)
+    found = Expectation(
+        weights, history, _available(device), parts[options.offload], device.type, request.history
+    )
+    return replace(found, on_device=found.on_device + found.history_on_device)
 
 
 def _weights(preset: Preset, options: Options) -> dict[str, int]:

@@ -102,6 +102,7 @@ def generate_together(
         schedule=request.schedule,
         on_step=listen,
         observe=observe,
+        history=request.history,
     ) as cache:
         try:
             output = pipe(**arguments, output_type="np", return_dict=False)
@@ -200,6 +201,7 @@ def metadata(
         "forecaster": repr(method.forecaster),
         "computed_steps": made.report.computed_steps,
         "together": made.together,
+        "history": request.history,
         "offload": options.offload,
         **options.pixels,
         **conditions(preset, device, options),

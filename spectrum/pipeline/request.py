@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectrum.errors import UsageError
-from spectrum.methods import DEFAULT_METHOD, METHODS, Method, Target, get_method, tuned_method
+from spectrum.methods import (
+    DEFAULT_METHOD,
+    METHODS,
+    HistoryPlace,
+    Method,
+    Target,
+    get_method,
+    tuned_method,
+)
 from spectrum.pipeline import bounds, checks, known
 from spectrum.pipeline.inputs import ImageFile, Lora, parse_extras, parse_lora
 from spectrum.pipeline.preset import Preset
@@ -48,6 +56,7 @@ class Request:
     loras: tuple[Lora, ...] = ()
     scheduler: str | None = None
     extras: dict[str, Any] = field(default_factory=dict)
+    history: HistoryPlace = "auto"  # where features are kept
 
     @property
     def pipeline(self) -> str:
@@ -147,6 +156,7 @@ def resolve(
     loras: Sequence[str] = (),
     scheduler: str | None = None,
     extras: Sequence[str] = (),
+    history: HistoryPlace | None = None,
 ) -> Request:
     """Fill what is None from the preset. Raises UsageError for what the model can't take."""
     checks.check_prompt(preset, prompt)
@@ -174,6 +184,7 @@ def resolve(
         loras=tuple(parse_lora(text) for text in loras),
         scheduler=scheduler,
         extras=parse_extras(extras),
+        history=history or "auto",
     )
     checks.check_extras(preset, request.extras)
     request = replace(request, speedup=_speedup(request, speedup))
