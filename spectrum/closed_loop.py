@@ -5,7 +5,9 @@ last two gaps came out as a smoother way would have it, the next one is forecast
 trend was reversed, x₀ is held. If x₀ went the way that was forecast, the steps since the last
 computed one are taken again with x₀ interpolated between the two: a corrector without another call
 of the model (its idea is UniPC's, 2302.04867). The scheduler itself takes them, so this works for
-any that is deterministic.
+any that is deterministic. That moves the sample from where the model was called, and x₀ with it: of
+structure that is decided x₀ goes along, of what is not it stays. Taken together it moves by about
+1/(1 + ρ) of the sample's move in y = x/α, so that a flow's velocity stays the model's.
 
 All of that is decided for each sample of a batch on its own (dimension 0 of the latents), so that
 what becomes of one does not depend on its neighbours.
@@ -57,7 +59,7 @@ class ClosedLoop(Trajectory):
         self, scheduler: Any, step: int, call: BoundArguments, coefficients: Coefficients
     ) -> Checked:
         """Take in a computed step, and put the corrected samples into the call of `step`."""
-        (a, b), given = coefficients, call.arguments
+        (a, b, response), given = coefficients, call.arguments
         sample, output = given["sample"], given["model_output"]
         denoised = a * sample.float() + b * output.float()
         self.trusted = self.trusted or [True] * len(denoised)
@@ -65,6 +67,8 @@ class ClosedLoop(Trajectory):
         corrected = self._corrected(checked)
         if self._calls and any(corrected):
             again = self._again(scheduler, step, denoised, corrected)
+            moved = (again - sample).float()
+            denoised = chosen(corrected, denoised + response * moved, denoised)
             towards = ((denoised - a * again.float()) / b).to(output.dtype)
             given["sample"] = sample = chosen(corrected, again, sample)
             given["model_output"] = chosen(corrected, towards, output)
@@ -153,7 +157,7 @@ class ClosedLoop(Trajectory):
         vars(scheduler).update(_copied(self._state))
         cls: Any = type(scheduler).__mro__[1]  # not the one that reports to the cache
         for index, taken in enumerate(self._calls):
-            a, b = taken.coefficients
+            a, b, _ = taken.coefficients
             share = self._gaussian.between(last, step, last + index, self.plan.timeline)
             target = torch.lerp(begun, denoised, share)
             output = ((target - a * sample.float()) / b).to(taken.dtype)

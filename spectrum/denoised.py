@@ -83,7 +83,7 @@ class DenoisedTarget:
         coefficients = self._at(scheduler, call.arguments["timestep"], taken)
         if self._observe and now.computed and now.index > self._observed:
             self._observed = now.index
-            (a, b), given = coefficients, call.arguments
+            (a, b, _), given = coefficients, call.arguments
             self._observe(
                 now.index, a * given["sample"].float() + b * given["model_output"].float()
             )

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from spectrum.timeline import USUAL_SHIFT, Timeline, flow_levels
 
-# (a, b) such that x₀ = a · sample + b · model_output.
-Coefficients = tuple[float, float]
+
+class Coefficients(NamedTuple):
+    """How x₀ follows from a sample α x₀ + σ ε and what the model says of it: x₀ = `sample` · sample
+    + `output` · model_output. Where the sample is moved by d, x₀ moves by about `response` · d,
+    which is 1 / (α + σ): a flow's velocity stays as it is."""
+
+    sample: float
+    output: float
+    response: float
+
 
 # Schedulers that draw fresh noise at every step, by a part of their name.
 _STOCHASTIC = ("Ancestral", "SDE", "LCM", "TCD", "DDPM", "Consistency", "SASolver", "CogVideoXDPM")
@@ -73,7 +81,7 @@ def denoised_coefficients(scheduler: Any) -> tuple[Coefficients | None, ...] | N
             return None
         *sigmas, end = scheduler.sigmas.tolist()
         # Mochi counts sigmas upwards: x₀ is where they end, be that 0 or 1.
-        return tuple((1.0, end - sigma) for sigma in sigmas)
+        return tuple(Coefficients(1.0, end - sigma, 1.0) for sigma in sigmas)
     prediction = str(config.get("prediction_type", ""))
     if name in _VARIANCE_EXPLODING:
         return tuple(_exploding(prediction, sigma) for sigma in scheduler.sigmas.tolist())
@@ -88,16 +96,18 @@ def denoised_coefficients(scheduler: Any) -> tuple[Coefficients | None, ...] | N
 
 
 def _by_prediction(prediction: str, alpha: float, sigma: float) -> Coefficients | None:
+    response = 1 / (alpha + sigma)
     return {
-        "epsilon": (1 / alpha, -sigma / alpha) if alpha else None,
-        "v_prediction": (alpha, -sigma),
-        "flow_prediction": (1.0, -sigma),
+        "epsilon": Coefficients(1 / alpha, -sigma / alpha, response) if alpha else None,
+        "v_prediction": Coefficients(alpha, -sigma, response),
+        "flow_prediction": Coefficients(1.0, -sigma, response),
     }.get(prediction)
 
 
 def _exploding(prediction: str, sigma: float) -> Coefficients | None:
     if prediction == "v_prediction":
-        return 1 / (sigma**2 + 1), -sigma / (sigma**2 + 1) ** 0.5
+        a = 1 / (sigma**2 + 1)
+        return Coefficients(a, -sigma * a**0.5, 1 / (1 + sigma))
     return _by_prediction(prediction, 1.0, sigma)
 
 

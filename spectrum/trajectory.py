@@ -58,7 +58,7 @@ class Trajectory:
         self, scheduler: Any, step: int, call: BoundArguments, coefficients: Coefficients
     ) -> Checked:
         """Take in a computed step, whose call of scheduler.step is about to be made."""
-        (a, b), given = coefficients, call.arguments
+        (a, b, _), given = coefficients, call.arguments
         denoised = a * given["sample"].float() + b * given["model_output"].float()
         checked = Checked()
         if self.history is not None:
@@ -78,7 +78,7 @@ class Trajectory:
         self, scheduler: Any, step: int, call: BoundArguments, coefficients: Coefficients
     ) -> None:
         """Put the forecast output into the call of `step`."""
-        (a, b), given = coefficients, call.arguments
+        (a, b, _), given = coefficients, call.arguments
         denoised, sample = self.expected(step), given["sample"]
         given["model_output"] = ((denoised - a * sample.float()) / b).to(
             given["model_output"].dtype

@@ -2,6 +2,7 @@
 
 import gc
 from bisect import bisect_right
+from copy import deepcopy
 from inspect import signature
 
 import numpy as np
@@ -55,6 +56,7 @@ def test_the_denoised_sample_is_the_schedulers_own(kind, prediction):
     unclipped = {"clip_sample": False} if "DDIM" in kind.__name__ else {}
     scheduler = kind(prediction_type=prediction, **unclipped)
     scheduler.set_timesteps(8)
+    known = deepcopy(scheduler)
     generator = torch.Generator().manual_seed(0)
     sample, output = torch.randn(2, 1, 4, generator=generator)
     for k, timestep in enumerate(scheduler.timesteps):
@@ -62,7 +64,9 @@ def test_the_denoised_sample_is_the_schedulers_own(kind, prediction):
             scheduler.scale_model_input(sample, timestep)
         index = place(scheduler, timestep, taken=k, to_come=8)
         assert index == k
-        a, b = denoised_coefficients(scheduler)[index]
+        a, b, response = denoised_coefficients(scheduler)[index]
+        both = known.add_noise(torch.ones(1), torch.ones(1), timestep.reshape(1))
+        assert response == pytest.approx(1 / float(both), rel=1e-3)  # 1 / (α + σ)
         if hasattr(scheduler, "convert_model_output"):
             if scheduler.step_index is None:
                 scheduler._init_step_index(timestep)
@@ -82,10 +86,10 @@ def test_a_flow_ends_where_its_sigmas_do(invert):
     scheduler.set_timesteps(8)
     velocity, start = torch.tensor([[0.7, -2.0]]), torch.tensor([[1.0, 1.0]])
     sample = start
-    a, b = denoised_coefficients(scheduler)[0]
+    a, b, _ = denoised_coefficients(scheduler)[0]
     denoised = a * start + b * velocity
     for k, timestep in enumerate(scheduler.timesteps):  # along a straight line x₀ stays as it is
-        a, b = denoised_coefficients(scheduler)[k]
+        a, b, _ = denoised_coefficients(scheduler)[k]
         assert torch.allclose(a * sample + b * velocity, denoised, atol=1e-5)
         sample = scheduler.step(velocity, timestep, sample).prev_sample
     assert torch.allclose(sample, denoised, atol=1e-5)
@@ -105,7 +109,7 @@ def test_forecasting_the_truth_is_the_plain_run(flux, monkeypatch):
     compute = Trajectory.compute
 
     def recording(self, scheduler, step, call, coefficients):
-        a, b = coefficients
+        a, b, _ = coefficients
         truth.append(a * call.arguments["sample"] + b * call.arguments["model_output"])
         return compute(self, scheduler, step, call, coefficients)
 
@@ -216,10 +220,11 @@ def way(scheduler, loop, computed):
         if coefficients is None:
             continue
         if index in computed:
-            a, b = coefficients
+            a, b, _ = coefficients
             denoised = torch.full((1, 4), x0_at(trajectory.plan.timeline, index))
             call.arguments["model_output"] = (denoised - a * call.arguments["sample"]) / b
-            trajectory.compute(scheduler, index, call, coefficients)
+            still = coefficients._replace(response=0.0)  # wherever the sample is
+            trajectory.compute(scheduler, index, call, still)
             at_computed[index] = call.arguments["sample"]
         else:
             trajectory.forecast(scheduler, index, call, coefficients)
@@ -259,6 +264,28 @@ def test_the_corrector_takes_the_steps_again_as_regression_expects_them(build):
 
 
 @pytest.mark.parametrize("build", SCHEDULERS)
+def test_x0_goes_along_where_the_sample_is_corrected(build):
+    """A flow's velocity is the model's own, then."""
+    scheduler = build()
+    trajectory, corrected = begun(scheduler, ALWAYS, COMPUTED), []
+    for index, call, coefficients in calls(scheduler):
+        if coefficients is None or index not in COMPUTED:
+            if coefficients:
+                trajectory.forecast(scheduler, index, call, coefficients)
+            continue
+        a, b, response = coefficients
+        given, x0 = dict(call.arguments), X0[COMPUTED.index(index)]
+        said = call.arguments["model_output"] = (x0 - a * given["sample"]) / b
+        trajectory.compute(scheduler, index, call, coefficients)
+        moved = call.arguments["sample"] - given["sample"]
+        corrected.append(bool(moved.abs().min() > 1e-3))
+        assert torch.allclose(trajectory.history.newest, x0 + response * moved, atol=1e-5)
+        if hasattr(scheduler.config, "shift"):
+            assert torch.allclose(call.arguments["model_output"], said, atol=1e-5)
+    assert corrected == [False, True, True, True]
+
+
+@pytest.mark.parametrize("build", SCHEDULERS)
 def test_each_sample_of_a_batch_is_corrected_or_left_as_it_would_be_alone(build):
     """With a multistep solver, too, which remembers each sample's own way."""
     went_on, turned = (0.2, -0.7, -1.1, -0.8), (0.2, -0.7, -0.1, 0.3)
@@ -270,7 +297,7 @@ def test_each_sample_of_a_batch_is_corrected_or_left_as_it_would_be_alone(build)
             if coefficients is None:
                 return call, corrected  # the last sample
             if index in COMPUTED:
-                (a, b), sample = coefficients, call.arguments["sample"]
+                (a, b, _), sample = coefficients, call.arguments["sample"]
                 x0 = torch.tensor([way[COMPUTED.index(index)] for way in ways])[:, None]
                 call.arguments["model_output"] = (x0 - a * sample) / b
                 trajectory.compute(scheduler, index, call, coefficients)
@@ -301,7 +328,7 @@ def test_the_smoother_forecast_takes_over_after_two_gaps_that_it_told_better(ada
         if coefficients is None:
             break
         if index in computed:
-            a, b = coefficients
+            a, b, _ = coefficients
             call.arguments["model_output"] = (float(way[index]) - a * call.arguments["sample"]) / b
             known = [step for step in computed if step < index]
             if len(known) > 2:
@@ -335,7 +362,7 @@ def test_a_gap_is_corrected_from_its_share_on(share):
         moved, trends = [], []
         for index, call, coefficients in calls(scheduler):
             if index in (0, 4, 8):
-                (a, b), sample = coefficients, call.arguments["sample"]
+                (a, b, _), sample = coefficients, call.arguments["sample"]
                 x0 = torch.full((1, 4), values[index // 4])
                 call.arguments["model_output"] = (x0 - a * sample) / b
                 trends.append(trajectory.compute(scheduler, index, call, coefficients).trends)
