@@ -24,6 +24,7 @@ from spectrum.engine import SpectralCache
 from spectrum.forecast import Extrapolation, Hold
 from spectrum.methods import DEFAULT_METHOD, get_method
 from spectrum.schedule import ExplicitSchedule
+from spectrum.timeline import unit_scale
 
 OURS = "spectrum"
 PUBLISHED = "published"
@@ -48,15 +49,14 @@ class Contender:
     diffusers: str | None = None
 
 
-def candidate(scale: float | None = None) -> dict[str, Any]:
-    """SpectralCache's arguments for the default method, with another S of 64 positions."""
-    method: Any = get_method(DEFAULT_METHOD)
-    return {"method": method if scale is None else replace(method, scale=scale)}
+def candidate(scale: float) -> dict[str, Any]:
+    """SpectralCache's arguments for the default method, with this S of 64 positions."""
+    return {"method": replace(get_method(DEFAULT_METHOD), scale=scale)}
 
 
-def _on_published_steps(steps: int, count: int) -> dict[str, Any]:
+def _on_published_steps(scale: float, steps: int, count: int) -> dict[str, Any]:
     """The default method with the published planner: what is left is the forecast's share."""
-    method = get_method(DEFAULT_METHOD)
+    method = replace(get_method(DEFAULT_METHOD), scale=scale)
     return {
         "method": replace(method, planner=get_method(PUBLISHED).planner),
         "speedup": steps / count,
@@ -68,7 +68,8 @@ def contenders(
 ) -> list[Contender]:
     """All that fit the model; `slow` are diffusers' own caches."""
     speedup = {"speedup": steps / count}
-    found = [Contender(OURS, candidate() | speedup)]
+    own = unit_scale(model.guidance)  # as `spectrum gen` has it
+    found = [Contender(OURS, candidate(own) | speedup)]
     found += [Contender(f"{OURS}@{scale:g}", candidate(scale) | speedup) for scale in scales]
     found += _fewer_steps(model)
     found += [Contender(name, {"method": name} | speedup) for name in (PUBLISHED, *METHODS)]
@@ -76,7 +77,7 @@ def contenders(
     line = {"forecaster": Extrapolation(1), "method": PUBLISHED} | speedup
     found.append(Contender(f"{PUBLISHED}-steps:line", {**line, "target": "denoised"}))
     found.append(Contender(f"{PUBLISHED}-steps:feature-line", {**line, "target": "feature"}))
-    found.append(Contender(f"{PUBLISHED}-steps:{OURS}", _on_published_steps(steps, count)))
+    found.append(Contender(f"{PUBLISHED}-steps:{OURS}", _on_published_steps(own, steps, count)))
     for name, plan in found_schedules(steps, count).items():
         schedule = {"schedule": ExplicitSchedule(plan)}
         straight = {"forecaster": Extrapolation(1), **schedule}

@@ -32,6 +32,11 @@ class Model:
     arguments: Callable[[slice], dict[str, Any]]  # of the call, for these prompts
     pixels: Callable[[Any], Tensor]  # its output -> [B, F, H, W, 3] in 0..1
 
+    @property
+    def guidance(self) -> float:
+        given = self.arguments(slice(0, 1))
+        return float(given.get("guidance_scale", given.get("true_cfg_scale", 1.0)))
+
     def sample(self, steps: int) -> Tensor:
         """All prompts -> [B, F, H, W, 3]"""
         made = []

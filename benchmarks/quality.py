@@ -79,13 +79,9 @@ def report(sheet: Sheet, count: int, contender: Contender, computed: float, seco
 
 
 def conditions(model: Model) -> str:
-    guidance = next(
-        (f"{key} {value:g}, " for key, value in model.arguments(slice(0, 1)).items()
-         if key in ("guidance_scale", "true_cfg_scale")), ""
-    )  # fmt: skip
     return (
-        f"{type(model.pipe).__name__}, {type(model.scheduler).__name__}, {guidance}"
-        f"{model.count} prompts; torch {torch.__version__}, diffusers {version('diffusers')},"
+        f"{type(model.pipe).__name__}, {type(model.scheduler).__name__}, guidance"
+        f" {model.guidance:g}, {model.count} prompts; torch {torch.__version__}, diffusers {version('diffusers')},"
         f" {torch.get_num_threads()} thread, {platform.machine()}"
     )
 
