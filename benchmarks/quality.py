@@ -81,8 +81,8 @@ def report(sheet: Sheet, count: int, contender: Contender, computed: float, seco
 def conditions(model: Model) -> str:
     return (
         f"{type(model.pipe).__name__}, {type(model.scheduler).__name__}, guidance"
-        f" {model.guidance:g}, {model.count} prompts; torch {torch.__version__}, diffusers {version('diffusers')},"
-        f" {torch.get_num_threads()} thread, {platform.machine()}"
+        f" {model.guidance:g}, {model.count} prompts; torch {torch.__version__},"
+        f" diffusers {version('diffusers')}, {torch.get_num_threads()} thread, {platform.machine()}"
     )
 
 
