@@ -79,9 +79,14 @@ class ClosedLoop(Trajectory):
         return checked
 
     def forecast(
-        self, scheduler: Any, step: int, call: BoundArguments, coefficients: Coefficients
+        self,
+        scheduler: Any,
+        step: int,
+        call: BoundArguments,
+        coefficients: Coefficients,
+        moved: torch.Tensor | None = None,
     ) -> None:
-        super().forecast(scheduler, step, call, coefficients)
+        super().forecast(scheduler, step, call, coefficients, moved)
         if self._corrects:
             self._calls.append(_Taken.of(call, coefficients))
 

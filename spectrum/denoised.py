@@ -17,6 +17,7 @@ from spectrum.denoiser import tensors_of
 from spectrum.feature import NOT_FINITE, NOTHING_STORED, Branch, branch_of
 from spectrum.forecast import Forecaster
 from spectrum.gaussian import Loop
+from spectrum.handed import Handed
 from spectrum.plan import Plan
 from spectrum.schedulers import (
     Coefficients,
@@ -27,6 +28,8 @@ from spectrum.schedulers import (
 )
 from spectrum.target import Call, Current
 from spectrum.trajectory import Trajectory
+
+CHANGED = "the latents were changed between two steps"
 
 # Called with the number of a computed step and the x₀ that the sampler is at there.
 Observer = Callable[[int, torch.Tensor], None]
@@ -45,6 +48,8 @@ class DenoisedTarget:
         self._outputs: dict[Branch, Any] = {}
         self._trajectories: dict[tuple[int, int], Trajectory] = {}
         self._coefficients: dict[int, tuple[Coefficients | None, ...]] = {}  # by scheduler
+        self._handed: dict[int, Handed] = {}  # by scheduler
+        self._changed = False  # whether somebody has changed the sample since it was last computed
         self._observed = -1  # the last step whose x₀ was shown to the observer
 
     @staticmethod
@@ -89,7 +94,12 @@ class DenoisedTarget:
             )
         if not self.plan.forecast_steps or (now.computed and self._is_over(now.index)):
             return
-        if trajectory is None:
+        moved = (
+            self._handed[key[0]].back(call.arguments["sample"]) if key[0] in self._handed else None
+        )
+        self._changed = self._changed or moved is not None
+        if trajectory is None or (self._changed and now.computed):
+            self._changed = False
             trajectory = self._trajectories[key] = self._begin(scheduler)
         if now.computed or trajectory.history is None:
             checked = trajectory.compute(scheduler, now.index, call, coefficients)
@@ -98,14 +108,18 @@ class DenoisedTarget:
             if checked.trends is not None and now.trend is None:
                 now.trend = float(torch.tensor(checked.trends, dtype=torch.float64).min())
         else:
-            trajectory.forecast(scheduler, now.index, call, coefficients)
+            trajectory.forecast(scheduler, now.index, call, coefficients, moved)
 
     def forget(self) -> None:
         self._outputs.clear()
         self._trajectories.clear()
 
-    def finish(self, scheduler: Any) -> None:
+    def stepped(self, scheduler: Any, sample: torch.Tensor, finished: bool) -> None:
+        if not finished:
+            self._handed.setdefault(id(scheduler), Handed()).out(sample)
+            return
         self._outputs.clear()
+        self._handed.clear()
         for (owner, _), trajectory in self._trajectories.items():
             if owner == id(scheduler):
                 trajectory.release()
@@ -122,6 +136,8 @@ class DenoisedTarget:
         """Why a step that could be forecast has to be computed; None where it need not."""
         if branch not in self._outputs:
             return NOTHING_STORED
+        if self._changed:
+            return CHANGED
         if not all(t.is_finite(step) for t in self._trajectories.values()):
             return NOT_FINITE
         return None

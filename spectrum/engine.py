@@ -21,9 +21,9 @@ from spectrum.errors import SpectrumError, UsageError
 from spectrum.feature import FeatureTarget, anatomy_of
 from spectrum.forecast import Forecaster
 from spectrum.methods import DEFAULT_METHOD, HistoryPlace, Method, Target, get_method
-from spectrum.plan import NOISY_SPEEDUP, Plan
+from spectrum.plan import NOISY_SPEEDUP, Plan, as_schedule
 from spectrum.report import Interval, Report, Step
-from spectrum.schedule import ExplicitSchedule, Schedule
+from spectrum.schedule import Schedule
 from spectrum.schedulers import asks_for_noise, read_timeline
 from spectrum.storage import Storage
 from spectrum.tap import Tap, tap_on
@@ -115,9 +115,7 @@ class SpectralCache:
             chosen = replace(chosen, forecaster=forecaster, loop=None, target="feature")
         self._method = chosen if target is None else replace(chosen, target=target)
         self._speedup = 3.5 if speedup is None else speedup
-        if isinstance(schedule, Sequence):
-            schedule = ExplicitSchedule(tuple(schedule))
-        self._schedule: Schedule | None = schedule
+        self._schedule = as_schedule(schedule)
         self._on_step, self._observe, self._storage = on_step, observe, Storage(history)
         self.denoisers = find_denoisers(pipe)
         self.reports: list[Report] = []
@@ -207,9 +205,8 @@ class SpectralCache:
         if self._on_step:
             self._on_step(report, step)
 
-    def stepped(self, scheduler: Any) -> None:
-        if self._running.report.finished:
-            self._running.target.finish(scheduler)
+    def stepped(self, scheduler: Any, sample: Any) -> None:
+        self._running.target.stepped(scheduler, sample, self._running.report.finished)
 
     @property
     def _running(self) -> _Run:

@@ -85,8 +85,9 @@ class FeatureTarget:
     def forget(self) -> None:
         self._branches.clear()
 
-    def finish(self, scheduler: Any) -> None:
-        self._branches.clear()
+    def stepped(self, scheduler: Any, sample: torch.Tensor, finished: bool) -> None:
+        if finished:
+            self._branches.clear()
 
     def _forecasts(self, now: Current, branch: Branch) -> list[torch.Tensor] | None:
         """The forecast features for this call; None where it is to be computed."""

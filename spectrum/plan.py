@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import floor
@@ -87,6 +87,17 @@ class Plan:
         if step < self.handover:
             return range(self.handover)
         return range(self.handover, self.num_steps)
+
+
+def as_schedule(given: Schedule | Iterable[int] | None) -> Schedule | None:
+    """Numbers of steps as a schedule of just these. Raises UsageError for what is neither."""
+    if given is None or isinstance(given, Schedule):
+        return given
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UsageError(
+            f"schedule takes the numbers of the computed steps, as (0, 5, 10), not {given!r}"
+        )
+    return ExplicitSchedule(tuple(given.tolist() if hasattr(given, "tolist") else given))
 
 
 def make_plan(schedule: Schedule, timeline: Timeline) -> Plan:

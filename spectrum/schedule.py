@@ -20,6 +20,7 @@ from spectrum.timeline import Timeline
 LONG = 120  # steps; the planning of longer runs is simplified
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """What chooses the computed steps of a run."""
 

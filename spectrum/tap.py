@@ -15,18 +15,19 @@ import inspect
 import time
 from inspect import BoundArguments
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from torch import nn
 
-from spectrum.denoiser import first_tensor
+from spectrum.denoiser import find_denoisers, first_tensor
 from spectrum.errors import UsageError
 from spectrum.report import Interval
 from spectrum.schedulers import stages_per_step
 from spectrum.target import Call
 
-_tapped: WeakKeyDictionary[Any, Tap] = WeakKeyDictionary()  # denoisers and schedulers
+# Of denoisers and schedulers, by weak references, as a tap holds them; their subclasses hold it.
+_tapped: WeakKeyDictionary[Any, ReferenceType[Tap]] = WeakKeyDictionary()
 
 
 class Listener(Protocol):
@@ -47,8 +48,8 @@ class Listener(Protocol):
     def end_step(self, took: float | Interval) -> None:
         """A step has ended, with the last of its stages."""
 
-    def stepped(self, scheduler: Any) -> None:
-        """`scheduler.step` has been called."""
+    def stepped(self, scheduler: Any, sample: torch.Tensor) -> None:
+        """`scheduler.step` has put out this sample."""
 
 
 class Tap:
@@ -90,9 +91,7 @@ class Tap:
     def take_out(self) -> None:
         """Put the pipeline back to what it was, however much of it was changed."""
         for denoiser in self._denoisers.values():
-            if _tapped.get(denoiser) is self:
-                denoiser.__class__ = type(denoiser).__mro__[1]
-                del _tapped[denoiser]
+            self._restore_denoiser(denoiser)
         self._restore_scheduler()
         vars(self._pipe).pop("progress_bar", None)
         if self._own_bar is not None:
@@ -111,7 +110,23 @@ class Tap:
 
         members = {"__call__": call, "__module__": cls.__module__, "__doc__": cls.__doc__}
         denoiser.__class__ = type(cls.__name__, (cls,), members)
-        _tapped[denoiser] = self
+        _tapped[denoiser] = ref(self)
+
+    def _restore_denoiser(self, denoiser: nn.Module) -> None:
+        if _tap_of(denoiser) is self:
+            denoiser.__class__ = type(denoiser).__mro__[1]
+            del _tapped[denoiser]
+
+    def _follow_denoisers(self) -> None:
+        """The user may have set others. Raises UsageError for one that can't be."""
+        found = find_denoisers(self._pipe)
+        for name, denoiser in found.items():
+            before = self._denoisers.get(name)
+            if denoiser is not before:
+                if before is not None:
+                    self._restore_denoiser(before)
+                self._subclass_denoiser(name, denoiser)
+                self._denoisers[name] = denoiser
 
     def _subclass_scheduler(self) -> None:
         scheduler = self._pipe.scheduler
@@ -126,18 +141,19 @@ class Tap:
             self.listener.stage(this, call, self._stages)
             result = cls.step(*call.args, **call.kwargs)
             self._end_stage()
-            self.listener.stepped(this)
+            self.listener.stepped(this, result[0])
             return result
 
         @functools.wraps(cls.set_timesteps)
         def set_timesteps(this: Any, *args: Any, **kwargs: Any) -> Any:
             self._num_steps, self._total, self._bar = None, None, False
+            self._follow_denoisers()
             return cls.set_timesteps(this, *args, **kwargs)
 
         members = {"step": step, "set_timesteps": set_timesteps, "__module__": cls.__module__}
         scheduler.__class__ = type(cls.__name__, (cls,), members)
         self._scheduler = scheduler
-        _tapped[scheduler] = self
+        _tapped[scheduler] = ref(self)
 
     def _restore_scheduler(self) -> None:
         if self._scheduler is not None:
@@ -219,7 +235,12 @@ def _in_a_pipelines_call() -> bool:
 
 def tap_on(pipe: Any) -> Tap | None:
     """The tap that is in a pipeline, if one is."""
-    return _tapped.get(pipe.scheduler)
+    return _tap_of(pipe.scheduler)
+
+
+def _tap_of(part: Any) -> Tap | None:
+    found = _tapped.get(part)
+    return found() if found else None
 
 
 class _Watch(Protocol):

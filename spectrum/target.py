@@ -61,5 +61,6 @@ class Target(Protocol):
     def forget(self) -> None:
         """A second denoiser takes over: what is stored is of no more use."""
 
-    def finish(self, scheduler: Any) -> None:
-        """The last step has been taken by this scheduler: the decoder needs the memory."""
+    def stepped(self, scheduler: Any, sample: torch.Tensor, finished: bool) -> None:
+        """This scheduler has put out a sample; if that is the last, the decoder needs the memory
+        of what is stored."""

@@ -75,11 +75,19 @@ class Trajectory:
         self.step = step
 
     def forecast(
-        self, scheduler: Any, step: int, call: BoundArguments, coefficients: Coefficients
+        self,
+        scheduler: Any,
+        step: int,
+        call: BoundArguments,
+        coefficients: Coefficients,
+        moved: torch.Tensor | None = None,
     ) -> None:
-        """Put the forecast output into the call of `step`."""
-        (a, b, _), given = coefficients, call.arguments
+        """Put the forecast output into the call of `step`; `moved` is by how much somebody has
+        changed the sample, which x₀ follows."""
+        (a, b, response), given = coefficients, call.arguments
         denoised, sample = self.expected(step), given["sample"]
+        if moved is not None:
+            denoised = denoised + response * moved.float()
         given["model_output"] = ((denoised - a * sample.float()) / b).to(
             given["model_output"].dtype
         )

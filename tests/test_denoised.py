@@ -143,6 +143,36 @@ def test_the_denoiser_is_not_called_at_forecast_steps(wan):
     assert cache.report.stored_bytes == (3 + 2 + 1 + 3) * size
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_latents_that_a_callback_changes_stay_changed(flux, in_place):
+    """At the next step the model is called, and x₀ from before is not gone back to."""
+
+    def edit(pipe, step, timestep, kwargs):
+        latents = kwargs["latents"]
+        if step != 7:
+            return {}
+        return {"latents": latents.mul_(0.5) if in_place else latents.flip(1)}
+
+    edited = {"callback_on_step_end": edit, "callback_on_step_end_tensor_inputs": ["latents"]}
+    plain, untouched = sample(flux, steps=16, **edited), sample(flux, steps=16)
+    with SpectralCache(flux, schedule=ExplicitSchedule((0, 3, 6, 11, 15))) as cache:
+        fast = sample(flux, steps=16, **edited)
+    assert cache.report.computed_steps == [0, 3, 6, 9, 11, 15]
+    assert cache.report.notes == ["step 9: the latents were changed between two steps"]
+    assert (fast - plain).norm() < 0.2 * (untouched - plain).norm()
+
+
+def test_where_every_step_makes_new_latents_nothing_is_taken_for_an_edit(flux):
+    def copied(pipe, step, timestep, kwargs):
+        return {"latents": kwargs["latents"].clone()}
+
+    own = {"callback_on_step_end": copied, "callback_on_step_end_tensor_inputs": ["latents"]}
+    with SpectralCache(flux, schedule=SOME) as cache:
+        copies = sample(flux, **own)
+        assert cache.report.notes == []
+        assert torch.equal(copies, sample(flux))
+
+
 def test_where_nothing_is_taken_again_only_x0_is_stored(wan):
     call = {"height": 16, "width": 32, "num_frames": 5, "max_sequence_length": 12}
     with SpectralCache(wan, schedule=SOME, method="hold", target="denoised") as cache:

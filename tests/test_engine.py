@@ -2,10 +2,13 @@
 
 import copy
 import functools
+import gc
+import weakref
 
+import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 
 from spectrum import SpectralCache
 from spectrum.errors import SpectrumError, UsageError
@@ -306,6 +309,48 @@ def test_a_scheduler_set_inside_the_block_is_followed(flux):
         assert type(original) is type(flux.scheduler) is FlowMatchEulerDiscreteScheduler
     finally:
         flux.scheduler = original
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, on importing dynamo
+def test_a_transformer_set_inside_the_block_is_followed(flux):
+    pipe = type(flux)(**flux.components)
+    before, other = flux.transformer, copy.deepcopy(flux.transformer)
+    with FeatureCache(pipe, schedule=SOME) as cache:
+        sample(pipe, CALLS["flux"])
+        pipe.transformer = other
+        sample(pipe, CALLS["flux"])
+        assert [len(r.computed_steps) for r in cache.reports] == [5, 5]
+        assert cache.denoisers == {"transformer": other}
+        pipe.transformer = torch.compile(other)
+        with pytest.raises(UsageError, match="compile_repeated_blocks"):
+            sample(pipe, CALLS["flux"])
+    assert type(before) is type(other) is FluxTransformer2DModel
+
+
+def test_a_pipeline_that_is_let_go_of_while_enabled_is_freed(flux):
+    pipe = type(flux)(**flux.components)
+    pipe.transformer, pipe.scheduler = copy.deepcopy((flux.transformer, flux.scheduler))
+    cache, alive = FeatureCache(pipe, schedule=SOME), weakref.ref(pipe.transformer)
+    cache.enable()
+    sample(pipe, CALLS["flux"])
+    del pipe, cache
+    gc.collect()
+    assert alive() is None
+
+
+@pytest.mark.parametrize(
+    "steps", [np.arange(0, 10, 3), torch.tensor([0, 4]), {0, 3, 6}, range(0, 9, 3)]
+)
+def test_a_schedule_may_be_any_numbers(flux, steps):
+    with FeatureCache(flux, schedule=steps) as cache:
+        sample(flux, CALLS["flux"])
+    assert cache.report.computed_steps == sorted(int(step) for step in steps)
+
+
+@pytest.mark.parametrize("steps", [5, "0,3"])
+def test_a_schedule_that_is_none_is_refused(flux, steps):
+    with pytest.raises(UsageError, match="numbers of the computed steps"):
+        FeatureCache(flux, schedule=steps)
 
 
 def test_the_scheduler_is_saved_under_its_own_name(flux, tmp_path):
