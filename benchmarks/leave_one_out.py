@@ -1,23 +1,32 @@
-"""What a constant is worth on a model that had no say in it.
+"""What the law of the scale is worth on a model that had no say in it.
 
     python benchmarks/leave_one_out.py outputs/quality
 
-Of the candidates `spectrum@X` that `quality.py --scale` measured, each model in turn is given the
-one that gains most on all others: the mean over models of the mean over regimes and numbers of
-computed steps of the gain, in dB, over the best rival of that cell. What the model then gains over
-its own best rival is told for each cell (paired, ± the standard error over prompts).
+The candidates are laws S = c · guidance^e for 64 positions. `quality.py --scale` has measured
+`spectrum@X` at some X; a law takes the nearest of them, and is left out where that is further than
+a factor of 1.2 on any model. Each model in turn is given the law that gains most on all others: the
+mean over models of the mean over regimes and numbers of computed steps of the gain, in dB, over the
+best rival of that cell. What the model then gains over its own best rival is told for each cell
+(paired, ± the standard error over prompts).
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 from collections.abc import Iterator, Sequence
+from itertools import product
+from math import log
 from pathlib import Path
 from typing import NamedTuple
 
 from contenders import OURS
 from tables import Sheet, best_rival, gains, header, read_sheets, row, spread, standard_error
+
+CONSTANTS = (2.0, 2.83, 4.0, 5.66, 8.0, 11.3)
+EXPONENTS = (0.0, 0.25, 0.5, 0.75)
+NEAR = 1.2
 
 
 class Cell(NamedTuple):
@@ -26,10 +35,28 @@ class Cell(NamedTuple):
     match: float
     steps: int
     count: int
+    guidance: float
     column: dict[str, list[float]]
 
     def __str__(self) -> str:
         return f"{self.count} of {self.steps}, levels / {self.match:g}"
+
+
+class Law(NamedTuple):
+    """S of 64 positions = constant · guidance^exponent."""
+
+    constant: float
+    exponent: float
+
+    def __str__(self) -> str:
+        return f"{self.constant:g} · g^{self.exponent:g}" if self.exponent else f"{self.constant:g}"
+
+    def nearest(self, cell: Cell) -> str | None:
+        """The contender at its scale; None where none was measured near it."""
+        sought = self.constant * cell.guidance**self.exponent
+        away = {name: abs(log(scale_of(name) / sought)) for name in cell.column if is_ours(name)}
+        name = min(away, key=lambda name: away[name])
+        return name if away[name] <= log(NEAR) else None
 
 
 Models = dict[str, list[Cell]]
@@ -39,70 +66,78 @@ def cells_of(sheets: Sequence[Sheet]) -> Models:
     """Those that have a rival and candidates, by model."""
     found: Models = {}
     for sheet in sheets:
-        for count in sheet.counts():
-            cell = Cell(sheet.match, sheet.steps, count, sheet.column(count))
-            if best_rival(cell.column) and any(is_candidate(name) for name in cell.column):
+        guidance = re.search(r"guidance ([\d.]+)", sheet.conditions)
+        for count in sheet.counts() if guidance else ():
+            column = sheet.column(count)
+            cell = Cell(sheet.match, sheet.steps, count, float(guidance[1]), column)
+            if best_rival(column) and any(map(is_ours, column)):
                 found.setdefault(sheet.model, []).append(cell)
     return found
 
 
-def is_candidate(name: str) -> bool:
+def is_ours(name: str) -> bool:
     return name.startswith(f"{OURS}@")
 
 
-def candidates_of(models: Models) -> list[str]:
-    """The candidates that every cell has, the smallest first."""
-    columns = [set(cell.column) for cells in models.values() for cell in cells]
-    common = [name for name in set.intersection(*columns) if is_candidate(name)]
-    return sorted(common, key=lambda name: float(name.removeprefix(f"{OURS}@")))
+def scale_of(name: str) -> float:
+    return float(name.removeprefix(f"{OURS}@"))
 
 
-def mean_gain(cells: Sequence[Cell], candidate: str) -> float:
-    return statistics.fmean(statistics.fmean(gains(cell.column, candidate)) for cell in cells)
+def laws_of(models: Models) -> list[Law]:
+    """Those that were measured in every cell."""
+    cells = [cell for several in models.values() for cell in several]
+    laws = [Law(*pair) for pair in product(CONSTANTS, EXPONENTS)]
+    return [law for law in laws if all(law.nearest(cell) for cell in cells)]
 
 
-def chosen(models: Models, candidates: Sequence[str], left_out: str | None) -> str:
-    """The candidate that is best on all models but one."""
+def gain(cell: Cell, law: Law) -> list[float]:
+    """Of each prompt, over the best rival.  # [prompts]"""
+    return gains(cell.column, law.nearest(cell))
+
+
+def mean_gain(cells: Sequence[Cell], law: Law) -> float:
+    return statistics.fmean(statistics.fmean(gain(cell, law)) for cell in cells)
+
+
+def chosen(models: Models, laws: Sequence[Law], left_out: str | None) -> Law:
+    """The law that is best on all models but one."""
     others = [cells for model, cells in models.items() if model != left_out]
-    return max(candidates, key=lambda c: statistics.fmean(mean_gain(cells, c) for cells in others))
+    return max(laws, key=lambda law: statistics.fmean(mean_gain(cells, law) for cells in others))
 
 
-def candidates_table(models: Models, candidates: Sequence[str]) -> Iterator[str]:
-    """Mean gain of each candidate on each model, over all cells."""
-    yield from header(["", *(f"`{name}`" for name in candidates)])
-    for model, cells in models.items():
-        yield row([model, *(f"{mean_gain(cells, name):.2f}" for name in candidates)])
-    means = [[mean_gain(cells, name) for cells in models.values()] for name in candidates]
-    yield row(["*mean*", *(f"{statistics.fmean(values):.2f}" for values in means)])
+def laws_table(models: Models, laws: Sequence[Law]) -> Iterator[str]:
+    """Mean gain of each law on each model, over all cells."""
+    yield from header(["S", *models, "*mean*"])
+    for law in laws:
+        means = [mean_gain(cells, law) for cells in models.values()]
+        yield row([str(law), *(f"{mean:.2f}" for mean in (*means, statistics.fmean(means)))])
 
 
-def held_out_table(models: Models, candidates: Sequence[str]) -> Iterator[str]:
+def held_out_table(models: Models, laws: Sequence[Law]) -> Iterator[str]:
     """For each cell of each left-out model: PSNR, the best rival, and the gain over it."""
-    yield from header(["left out", "chosen", "computed", "dB", "gain, dB", "best rival"])
+    yield from header(["left out", "law", "computed", "dB", "gain, dB", "best rival"])
     for model, cells in models.items():
-        name = chosen(models, candidates, model)
+        law = chosen(models, laws, model)
         for cell in cells:
+            decibels, gained = spread(cell.column[law.nearest(cell)]), spread(gain(cell, law))
             rival = best_rival(cell.column)
-            gained = spread(gains(cell.column, name))
-            decibels = spread(cell.column[name])
-            yield row([model, f"`{name}`", str(cell), decibels, gained, f"`{rival}`"])
+            yield row([model, str(law), str(cell), decibels, gained, f"`{rival}`"])
 
 
-def verdict(models: Models, candidates: Sequence[str]) -> Iterator[str]:
+def verdict(models: Models, laws: Sequence[Law]) -> Iterator[str]:
     """Mean over models, the worst of them, and cells that are surely lost."""
     means, lost = {}, []
     for model, cells in models.items():
-        name = chosen(models, candidates, model)
-        means[model] = mean_gain(cells, name)
+        law = chosen(models, laws, model)
+        means[model] = mean_gain(cells, law)
         for cell in cells:
-            found = gains(cell.column, name)
-            gained = statistics.fmean(found)
-            if gained < -standard_error(found):
+            found = gain(cell, law)
+            if statistics.fmean(found) < -standard_error(found):
                 lost.append(f"{model}, {cell}: {spread(found)} dB ({best_rival(cell.column)})")
     worst = min(means, key=lambda model: means[model])
     yield f"- mean over {len(means)} left-out models: {spread(list(means.values()))} dB"
     yield f"- the worst model: {worst}, {means[worst]:.1f} dB"
-    yield f"- with no model left out: `{chosen(models, candidates, None)}`"
+    yield f"- with no model left out: {chosen(models, laws, None)}"
     yield f"- more than one standard error below the best rival: {len(lost)} cells"
     yield from (f"  - {line}" for line in lost)
 
@@ -110,17 +145,20 @@ def verdict(models: Models, candidates: Sequence[str]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="--out of quality.py")
+    parser.add_argument("--exponents", type=float, nargs="+", help="only laws of these")
     parser.add_argument("--out", type=Path, help="Markdown, besides standard output")
     options = parser.parse_args()
     models = cells_of(read_sheets(options.folder))
-    candidates = candidates_of(models) if models else []
-    if len(models) < 2 or not candidates:
+    laws = [
+        law for law in (laws_of(models) if models else [])
+        if not options.exponents or law.exponent in options.exponents
+    ]  # fmt: skip
+    if len(models) < 2 or not laws:
         raise SystemExit("two models with the same candidates are needed: quality.py --scale ...")
     lines = [
-        "# Leave one model out", "", *verdict(models, candidates), "",
-        *held_out_table(models, candidates), "",
-        "Mean gain of every candidate, over the best rival of each cell, dB:", "",
-        *candidates_table(models, candidates),
+        "# Leave one model out", "", *verdict(models, laws), "", *held_out_table(models, laws), "",
+        "Mean gain of every law, over the best rival of each cell, dB:", "",
+        *laws_table(models, laws),
     ]  # fmt: skip
     text = "\n".join(lines) + "\n"
     if options.out:

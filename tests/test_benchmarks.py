@@ -14,7 +14,7 @@ from diffusers import (
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 from contenders import found_schedules
-from leave_one_out import candidates_of, cells_of, chosen, verdict
+from leave_one_out import Law, cells_of, chosen, laws_of, verdict
 from matching import matched, solver
 from placement import distance
 from tables import Sheet, chart, open_sheet, read_sheets, sheet_table
@@ -120,18 +120,21 @@ def test_chart_has_points_of_one_count_but_lines_of_several():
 
 
 def test_left_out_model_has_no_say():
-    models = cells_of(
-        [
-            sheet_of("a", spectrum_1=30, spectrum_8=20, hold=22),
-            sheet_of("b", spectrum_1=20, spectrum_8=24, hold=22),
-            sheet_of("c", spectrum_1=20, spectrum_8=23, hold=22),
-        ]
-    )
-    candidates = candidates_of(models)
-    assert candidates == ["spectrum@1", "spectrum@8"]
-    assert chosen(models, candidates, None) == "spectrum@1"
-    assert chosen(models, candidates, "a") == "spectrum@8"
-    lines = list(verdict(models, candidates))
+    """Of models of guidance 1 the constant decides alone, and of one of 16 the exponent too."""
+    sheets = [
+        sheet_of("a", spectrum_2=30, spectrum_8=20, hold=22),
+        sheet_of("b", spectrum_2=20, spectrum_8=24, hold=22),
+        sheet_of("c", spectrum_2=20, spectrum_8=23, hold=22),
+    ]
+    for sheet, guidance in zip(sheets, (1, 1, 16), strict=True):
+        sheet.conditions = f"Pipeline, Scheduler, guidance {guidance}, 2 prompts"
+    models = cells_of(sheets)
+    laws = laws_of(models)
+    assert laws == [Law(2, 0), Law(2, 0.5), Law(8, 0)]
+    assert laws[1].nearest(models["c"][0]) == "spectrum@8"
+    assert chosen(models, laws, None) == Law(2, 0.5)
+    assert chosen(models, laws, "a") == Law(8, 0)
+    lines = list(verdict(models, laws))
     assert lines[0] == "- mean over 3 left-out models: -2.0 ± 0.0 dB"
     assert lines[3].endswith(": 3 cells")
 
