@@ -4,7 +4,8 @@
 
 The schedules are in `real_schedules.json`, each with its source. The plans are those of
 `spectrum plan` at the preset's own size. The distance of two schedules with as many computed steps
-is the mean of |difference| of their steps, matched in order.
+is the mean of |difference| of their steps, matched in order. No plan can be nearer than the median
+of all schedules of that model and number of computed steps, which themselves are far apart.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
+from itertools import combinations
 
 from contenders import OURS, PUBLISHED, SCHEDULES
 from tables import header, row
@@ -35,19 +37,29 @@ def planned(preset: str, steps: int, count: int, method: str) -> tuple[int, ...]
     return request.plan.computed_steps
 
 
-def distance(ours: Sequence[int], theirs: Sequence[int]) -> float:
+def distance(ours: Sequence[float], theirs: Sequence[float]) -> float:
     pairs = zip(sorted(ours), sorted(theirs), strict=True)
     return statistics.fmean(abs(a - b) for a, b in pairs)
 
 
+def middle(schedules: Sequence[Sequence[int]]) -> list[float]:
+    """The steps with the least mean distance from these."""
+    return [statistics.median(steps) for steps in zip(*schedules, strict=True)]
+
+
 def main() -> None:
     rows = json.loads(SCHEDULES.read_text(encoding="utf-8"))
+    alike: dict[tuple[str, int], list[list[int]]] = {}
+    for real in rows:
+        alike.setdefault((real["model"], len(real["steps"])), []).append(sorted(real["steps"]))
+    apart = [distance(*pair) for several in alike.values() for pair in combinations(several, 2)]
     distances: dict[str, list[list[float]]] = {model: [] for model in PRESETS}
     for real in rows:
         preset, steps = PRESETS[real["model"]], real["steps"]
         plans = [planned(preset, real["of"], len(steps), method) for method in METHODS]
+        plans.append(middle(alike[real["model"], len(steps)]))
         distances[real["model"]].append([distance(plan, steps) for plan in plans])
-    lines = header(["", "schedules", *(f"`{method}`" for method in METHODS)])
+    lines = header(["", "schedules", *(f"`{method}`" for method in METHODS), "their median"])
     for model, found in distances.items():
         means = [f"{statistics.fmean(column):.1f}" for column in zip(*found, strict=True)]
         lines.append(row([model, str(len(found)), *means]))
@@ -55,6 +67,7 @@ def main() -> None:
     means = [f"{statistics.fmean(column):.1f}" for column in zip(*everything, strict=True)]
     lines.append(row(["*all schedules*", str(len(everything)), *means]))
     print("Mean distance, in steps, from schedules of real models:\n\n" + "\n".join(lines))
+    print(f"\nTwo of them of the same model and count: {statistics.fmean(apart):.1f}")
 
 
 if __name__ == "__main__":
