@@ -86,6 +86,10 @@ def compare(
     for rival in rivals:
         if rival.request is not None:
             check(rival.request, device, layout)
+    loaded.largest = max(
+        (rival.request for rival in rivals if rival.request is not None),
+        key=lambda request: request.history_bytes(layout.dtype or preset.dtype),
+    )
     pipe = loaded.pipe
     from spectrum.compare.comparison import Comparison
 

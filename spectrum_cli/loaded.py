@@ -50,6 +50,7 @@ class Loaded:
     options: Options
     quiet: bool = False
     seconds: float = 0.0
+    largest: Request | None = None  # of several with this pipeline, what takes the most memory
 
     def __post_init__(self) -> None:
         """Raises UsageError for what can be told without torch."""
@@ -79,7 +80,7 @@ class Loaded:
         from spectrum.pipeline.loading import load_pipeline
 
         if not self.quiet:
-            _say_memory(expect(request, device, self.options))
+            _say_memory(expect(self.largest or request, device, self.options))
         pipe = load_pipeline(request, device, self.options)
         self.seconds = time.perf_counter() - began
         return pipe

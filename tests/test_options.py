@@ -120,6 +120,13 @@ def test_memory_is_told_by_every_command(spectrum, monkeypatch, loading):
     assert "warning: 1024.0 GiB on a device that has 1.0 GiB free; --offload group" in err
 
 
+def test_compare_tells_the_memory_of_the_method_that_keeps_most(spectrum, monkeypatch):
+    monkeypatch.setattr("spectrum.pipeline.loading.load_pipeline", lambda *_: 1 / 0)
+    for method, told in {"spectrum": "history 0 bytes,", "published": "history 336 MiB,"}.items():
+        err = spectrum("compare", "-m", "flux.1-dev", "--method", method, "--device", "cpu", "x")[2]
+        assert told in err, err
+
+
 # -- of a request --------------------------------------------------------------------------------
 
 
