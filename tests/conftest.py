@@ -1,9 +1,15 @@
 import os
+import shutil
 import signal
 import sys
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the hub
 os.environ.pop("FORCE_COLOR", None)
+for name in [name for name in os.environ if name.startswith("SPECTRUM_")]:
+    del os.environ[name]
+# Nor heed what whoever runs the tests prefers, in this process or in those that it starts.
+CONFIG = os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="spectrum-tests-")
 
 import pytest
 import torch
@@ -12,6 +18,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # two threads on a busy machine can be a hundred times slower
+
+
+def pytest_unconfigure():
+    shutil.rmtree(CONFIG, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
