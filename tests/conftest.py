@@ -6,13 +6,14 @@ import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the hub
 os.environ.pop("FORCE_COLOR", None)
-for name in [name for name in os.environ if name.startswith("SPECTRUM_")]:
-    del os.environ[name]
-# Nor heed what whoever runs the tests prefers, in this process or in those that it starts.
-CONFIG = os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="spectrum-tests-")
 
 import pytest
 import torch
+
+# Nor heed what whoever runs the tests prefers, in this process or in those that it starts.
+for name in [name for name in os.environ if name.startswith("SPECTRUM_")]:
+    del os.environ[name]
+CONFIG = os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="spectrum-tests-")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs have it
     signal.signal(signal.SIGINT, signal.default_int_handler)
