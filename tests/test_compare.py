@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_cli import FLUX, WAN, files, refused
+from test_cli import FLUX, WAN, but, files, refused
 from test_media import read_mp4
 
 from spectrum.compare import metrics
@@ -386,8 +386,8 @@ def test_refusals_of_compare(spectrum, flux_args, tmp_path):
     refused(spectrum("compare", *flux_args, *methods("published:2"), "x"), "between 0 and 1")
     refused(spectrum("compare", *flux_args, *methods("diffusers-taylorseer:2"), "x"), "takes no")
     refused(spectrum("compare", *flux_args, *methods("fewer-steps:eiler"), "x", "-q"), "euler")
-    refused(spectrum("compare", *flux_args, "--speedup", 1, "x"), "above 1")
-    refused(spectrum("compare", *flux_args, "--speedup", 99, "x"), "largest speedup")
+    refused(spectrum("compare", *but(flux_args, "--speedup", 1), "x"), "above 1")
+    refused(spectrum("compare", *but(flux_args, "--speedup", 99), "x"), "largest speedup")
     refused(spectrum("compare", "-m", "flux.1-schnell", "x"), "nothing to compare")
     refused(spectrum("compare", *flux_args, "--frames", 5, "x"), "makes images")
     refused(spectrum("compare", *flux_args, "-o", "no/x", "x"), "mkdir -p", code=1)

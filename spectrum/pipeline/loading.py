@@ -177,9 +177,8 @@ def _load_loras(pipe: Any, loras: Sequence[Lora], offline: bool) -> None:
         except Exception as error:  # peft, safetensors and the hub raise what they like
             if offline and not os.path.exists(lora.source):
                 raise SpectrumError(
-                    f"`loras` {lora.source}: the hub can't be reached; run"
-                    f" `hf download {lora.source} --local-dir FOLDER` where it can, and give a file"
-                    " of it"
+                    f"`loras` {lora.source}: not on this machine, and the hub can't be reached; get"
+                    f" it where it can by `hf download {lora.source}`, and give its file"
                 ) from error
             reason = " ".join(str(error).split())[:200]
             raise SpectrumError(
