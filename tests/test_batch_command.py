@@ -436,6 +436,20 @@ def test_a_store_knows_what_is_done(tmp_path):
     assert again.ended(ID) is None
 
 
+def test_an_old_folder_calls_the_estimated_speedup_measured(tmp_path):
+    """In its manifest, and in its pictures, which tell the same where that is lost."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    job = {"id": ID, "index": 1, "seconds": 1.5, "measured_speedup": 2.5, "attempt": 1}
+    (tmp_path / "out").mkdir()
+    encode_png(tmp_path / "out" / "a.png", pixels, {"schema": 1, "job": job})
+    from_picture = Store(tmp_path / "out").ended(ID)
+    line = {**job, "status": "done", "file": "a.png", "bytes": from_picture.bytes}
+    (tmp_path / "out" / "manifest.jsonl").write_text(json.dumps(line) + "\n")
+    assert Store(tmp_path / "out").ended(ID) == from_picture
+    assert from_picture.estimated_speedup == 2.5
+    assert "measured_speedup" not in from_picture.model_dump()
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_nothing_is_overwritten(tmp_path, monkeypatch, links):
     def no_links(*_args, **_kwargs):

@@ -90,7 +90,7 @@ def test_json(spectrum, flux_args):
     assert document["steps"] == 12
     assert sorted(document["computed_steps"] + document["forecast_steps"]) == list(range(12))
     assert document["speedup"]["requested"] == document["speedup"]["planned"] == 1.5
-    assert document["speedup"]["denoise_measured"] > 0
+    assert document["speedup"]["denoise_estimated"] > 0
     assert set(document["seconds"]) == {"load", "encode", "denoise", "decode", "total"}
     assert (
         sum(document["seconds"].values()) - document["seconds"]["total"]
