@@ -54,7 +54,6 @@ def folders(tmp_path_factory):
 def spectrum(tmp_path, monkeypatch, capsys):
     """Run the command in an empty folder; its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
     from spectrum_cli.main import run
 
