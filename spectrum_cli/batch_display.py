@@ -234,8 +234,8 @@ class Display(Watch):
     def _say(self, ended: Ended) -> None:
         record = ended.record
         took = [human_seconds(record.seconds or 0.0)]
-        if record.measured_speedup and record.measured_speedup > 1:
-            took.append(f"about {record.measured_speedup:.2f}× faster")
+        if record.estimated_speedup and record.estimated_speedup > 1:
+            took.append(f"about {record.estimated_speedup:.2f}× faster")
         stands_above = sys.stdout.isatty() and not self._as_json
         name = "  " if stands_above else f"{record.file}: "
         say(f"{name}{', '.join(took)}; {self.state()}")

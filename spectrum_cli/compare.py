@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -97,12 +100,25 @@ def compare(
         say(f"load: {human_seconds(loaded.seconds)}")
     cases = [Case(text, (seed + k) % options.SEEDS) for k, text in enumerate(texts)]
     comparison = Comparison(pipe, plain, rivals, cases, speedup, loaded.device, layout)
-    with _Display(comparison, quiet):
-        written, document = comparison.write(folder, force)
-    _tell(document, written, as_json, quiet, began)
+    try:
+        with _Display(comparison, quiet):
+            written = comparison.write(folder, force)
+    except OSError as problem:
+        if not comparison.result:
+            raise
+        _print(comparison.result, as_json)
+        _keep(comparison.result, folder, problem)
+        raise typer.Exit(1) from problem
+    _print(comparison.result, as_json)
+    if not quiet:
+        _tell(comparison.result, written, began)
+    code = 1 if comparison.result["missing"] else 0
+    if code:
+        error(_missing(comparison.result, written))
     if written.resolve() != folder.resolve():
         error(f"{folder} was taken by something else meanwhile: this one is {written}")
-        raise typer.Exit(1 if output else 0)
+        code = 1 if output else code
+    raise typer.Exit(code)
 
 
 def _keeping(rivals: list[Rival], place: HistoryPlace | None) -> list[Rival]:
@@ -122,22 +138,48 @@ def _keeping(rivals: list[Rival], place: HistoryPlace | None) -> list[Rival]:
     return found
 
 
-def _tell(document: dict[str, Any], folder: Path, as_json: bool, quiet: bool, began: float) -> None:
+def _keep(document: dict[str, Any], folder: Path, problem: OSError) -> None:
+    """Put the figures of a folder that could not be written among temporary files, for they took
+    long to measure."""
+    from spectrum.pipeline.files import write
+
+    told = f"{folder} could not be written: {problem.strerror or problem}"
+    place = Path(tempfile.gettempdir(), "spectrum-saved.json")
+    text = json.dumps(document, ensure_ascii=False, indent=1)
+    with suppress(OSError):  # they have been printed
+        kept = write(place, lambda partial: partial.write_text(f"{text}\n", encoding="utf-8"))
+        told += f"; its pictures are lost, its figures were saved as {kept}"
+    error(told)
+
+
+def _print(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
         emit_json(document)
     else:
         emit("\n".join(table(document)))
-    if not quiet:
-        pace = document["plain_step_seconds"]
-        if pace["most"] > BUSY * pace["least"]:
-            say(
-                f"warning: plain steps took from {human_seconds(pace['least'])} to"
-                f" {human_seconds(pace['most'])} while this ran: the machine was busy with other"
-                " things, so speedups are rough"
-            )
+
+
+def _missing(document: dict[str, Any], folder: Path) -> str:
+    files = document["missing"]
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return (
+        f"{document['problem']}; all was measured, and {folder} has the figures (result.json) and"
+        f" what else could be written, but not {', '.join(files[:3])}{more}"
+    )
+
+
+def _tell(document: dict[str, Any], folder: Path, began: float) -> None:
+    pace = document["plain_step_seconds"]
+    if pace["most"] > BUSY * pace["least"]:
+        say(
+            f"warning: plain steps took from {human_seconds(pace['least'])} to"
+            f" {human_seconds(pace['most'])} while this ran: the machine was busy with other"
+            " things, so speedups are rough"
+        )
+    if not document["missing"]:
         size = human_bytes((folder / "index.html").stat().st_size)
         say(f"wrote {folder}; open {folder / 'index.html'} ({size})", style="bold")
-        say(f"{human_seconds(time.perf_counter() - began)} in all")
+    say(f"{human_seconds(time.perf_counter() - began)} in all")
 
 
 def table(document: dict[str, Any]) -> list[str]:

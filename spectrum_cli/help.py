@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import copy
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -37,13 +38,28 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if any(option.name == "width" for option in self.params):
             args = _with_sides(args)
-        _check_once(self.make_parser(ctx).parse_args(list(args))[2])
+        if not ctx.resilient_parsing:  # as for completion
+            self._check_once(ctx, args)
         rest = super().parse_args(ctx, args)
         # A model by --model comes before the usual one, which stands where MODEL does.
         source = ctx.get_parameter_source("model")
         if ctx.params.get("model_named") is not None and source and source.name != "COMMANDLINE":
             ctx.params["model"] = None
         return rest
+
+    def _check_once(self, ctx: Any, args: list[str]) -> None:
+        """Raise UsageError for an option that is given twice, of which one would be ignored."""
+        parser = self.make_parser(ctx)
+        options = [one for one in self.get_params(ctx) if isinstance(one, TyperOption)]
+        single = [option for option in options if not option.multiple]
+        for option in single:
+            all_kept = copy(option)
+            all_kept.multiple = True
+            all_kept.add_to_parser(parser, ctx)  # in the place of the option
+        given = parser.parse_args(list(args))[0]
+        for option in single:
+            if len(values := given.get(option.name, [])) > 1:
+                _refuse_another(option, values)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from spectrum_cli.options import method_names
@@ -91,10 +107,19 @@ def _tidy(command: Any, ctx: Any) -> list[TyperOption]:
     return options
 
 
-def _check_once(given: list[Any]) -> None:
-    """Of other options the last one counts, as an alias may hold one; but who gives two seeds
-    wants two pictures."""
+def _refuse_another(option: TyperOption, values: list[Any]) -> None:
+    """Raise UsageError, but not for a flag that says the same again."""
     from spectrum.errors import UsageError
 
-    if sum(option.name == "seed" for option in given) > 1:
-        raise UsageError("--seed is given twice; `-n` makes several, with seeds from the first on")
+    flag = option.opts[0]
+    if option.is_flag:
+        if len(set(values)) > 1:
+            raise UsageError(f"{flag} and {option.secondary_opts[0]} are both given; give one")
+        return
+    times = "twice" if len(values) == 2 else f"{len(values)} times"
+    told = f"{flag} is given {times}: {' and '.join(values)}; give it once"
+    if option.name in ("width", "height"):
+        told += " (--size sets it too)"
+    if option.name == "seed" and option.metavar == "N":
+        told += ", several as --seed 1,2 or by `-n`"
+    raise UsageError(told)

@@ -74,6 +74,10 @@ class Loaded:
     def pipe(self) -> Any:
         """Raises UsageError for what the pipeline can't take, SpectrumError if it can't be had."""
         began = time.perf_counter()
+        hush()
+        from spectrum.pipeline.weights import check_reachable
+
+        check_reachable(self.request.preset, self.options.weights)
         request, device = self.request, self.device  # before what takes longer to import
         silence(self.quiet)
         from spectrum.pipeline.fit import expect

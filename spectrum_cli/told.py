@@ -40,7 +40,7 @@ def document(
     from spectrum.pipeline.generate import peak_memory_bytes
 
     request, report = loaded.request, made[0].report
-    measured = [m.report.measured_speedup or 1.0 for m in made]
+    estimates = [m.report.estimated_speedup or 1.0 for m in made]
     return {
         "outputs": [str(file.path) for file in files],
         "model": request.preset.name,
@@ -54,7 +54,7 @@ def document(
         "speedup": {
             "requested": None if report.adaptive else request.speedup,
             "planned": report.planned_speedup,
-            "denoise_measured": sum(measured) / len(measured),
+            "denoise_estimated": sum(estimates) / len(estimates),
         },
         "seconds": {
             "load": loaded.seconds,
@@ -78,7 +78,7 @@ def _about(seed: int, file: Target, made: Generation) -> dict[str, Any]:
         "computed_steps": report.computed_steps,
         "forecast_errors": {str(s.index): s.error for s in report.steps if s.error is not None},
         "notes": report.notes,
-        "denoise_measured": report.measured_speedup,
+        "denoise_estimated": report.estimated_speedup,
         "seconds": {
             "encode": made.encode_seconds,
             "denoise": made.denoise_seconds,
@@ -121,7 +121,7 @@ def summary(made: list[Generation], total: float) -> None:
 
 def _speedup(made: list[Generation]) -> str:
     """No plain run was timed here, so it is estimated from what the computed steps took."""
-    found = [one.report.measured_speedup or 1.0 for one in made]
+    found = [one.report.estimated_speedup or 1.0 for one in made]
     text = f"about {sum(found) / len(found):.2f}× faster than computing every step"
     if made[0].report.adaptive:
         return text

@@ -1,6 +1,8 @@
 import os
+import shutil
 import signal
 import sys
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for the hub
 os.environ.pop("FORCE_COLOR", None)
@@ -8,10 +10,19 @@ os.environ.pop("FORCE_COLOR", None)
 import pytest
 import torch
 
+# Nor heed what whoever runs the tests prefers, in this process or in those that it starts.
+for name in [name for name in os.environ if name.startswith("SPECTRUM_")]:
+    del os.environ[name]
+CONFIG = os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="spectrum-tests-")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs have it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # two threads on a busy machine can be a hundred times slower
+
+
+def pytest_unconfigure():
+    shutil.rmtree(CONFIG, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +54,6 @@ def folders(tmp_path_factory):
 def spectrum(tmp_path, monkeypatch, capsys):
     """Run the command in an empty folder; its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
     from spectrum_cli.main import run
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 from commands import Command
 from PIL import Image
+from test_cli import but
 
 from spectrum.batch import claims as claims_module
 from spectrum.batch import store as store_module
@@ -433,6 +434,20 @@ def test_a_store_knows_what_is_done(tmp_path):
     assert again.ended(ID) is None
     (tmp_path / "out" / "a.png").unlink()
     assert again.ended(ID) is None
+
+
+def test_an_old_folder_calls_the_estimated_speedup_measured(tmp_path):
+    """In its manifest, and in its pictures, which tell the same where that is lost."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    job = {"id": ID, "index": 1, "seconds": 1.5, "measured_speedup": 2.5, "attempt": 1}
+    (tmp_path / "out").mkdir()
+    encode_png(tmp_path / "out" / "a.png", pixels, {"schema": 1, "job": job})
+    from_picture = Store(tmp_path / "out").ended(ID)
+    line = {**job, "status": "done", "file": "a.png", "bytes": from_picture.bytes}
+    (tmp_path / "out" / "manifest.jsonl").write_text(json.dumps(line) + "\n")
+    assert Store(tmp_path / "out").ended(ID) == from_picture
+    assert from_picture.estimated_speedup == 2.5
+    assert "measured_speedup" not in from_picture.model_dump()
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -919,10 +934,10 @@ def test_two_at_once_make_nothing_twice(many, tmp_path):
 
 def test_the_living_take_over_from_the_dead(many, tmp_path):
     """While they wait, without being started again."""
-    first = Command(tmp_path, *many, "--steps", 400)
+    first = Command(tmp_path, *but(many, "--steps", 400))
     first.wait_for(lambda: list((tmp_path / "out" / ".spectrum" / "claims").glob("*.1")))
     first.send(signal.SIGSTOP)
-    second = Command(tmp_path, *many, "--steps", 400, "--shard", "1/8")
+    second = Command(tmp_path, *but(many, "--steps", 400), "--shard", "1/8")
     second.wait_for(lambda: "waiting for 1" in second.err)
     assert second.is_alive
     first.send()
@@ -933,7 +948,7 @@ def test_the_living_take_over_from_the_dead(many, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_drops_the_job_and_says_how_to_go_on(many, tmp_path, number, code):
-    command = Command(tmp_path, *many, "--steps", 300)
+    command = Command(tmp_path, *but(many, "--steps", 300))
     command.wait_for(lambda: command.out.count("\n") >= 1)
     time.sleep(0.2)
     command.send(number)
@@ -943,7 +958,7 @@ def test_an_interrupt_drops_the_job_and_says_how_to_go_on(many, tmp_path, number
     assert told.startswith(
         f"spectrum: interrupted; the job under way was dropped, {made} of 8 done"
     )
-    shown = " ".join(map(str, [*many, "--steps", 300]))
+    shown = " ".join(map(str, but(many, "--steps", 300)))
     assert told.endswith(f"; to go on: spectrum {shown}")
     whole(tmp_path / "out", made)
 

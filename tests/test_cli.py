@@ -46,6 +46,15 @@ def refused(result, *words, code=2):
     return True
 
 
+def but(args, *given):
+    """The arguments with these options in the place of their own."""
+    kept = list(args)
+    for option in given[::2]:
+        if option in kept:
+            del kept[(place := kept.index(option)) : place + 2]
+    return [*kept, *given]
+
+
 def files(folder):
     return sorted(path.name for path in folder.iterdir() if path.name != MARKER)
 
@@ -81,7 +90,7 @@ def test_json(spectrum, flux_args):
     assert document["steps"] == 12
     assert sorted(document["computed_steps"] + document["forecast_steps"]) == list(range(12))
     assert document["speedup"]["requested"] == document["speedup"]["planned"] == 1.5
-    assert document["speedup"]["denoise_measured"] > 0
+    assert document["speedup"]["denoise_estimated"] > 0
     assert set(document["seconds"]) == {"load", "encode", "denoise", "decode", "total"}
     assert (
         sum(document["seconds"].values()) - document["seconds"]["total"]
@@ -97,7 +106,7 @@ def test_speedup_one_is_the_plain_pipeline(spectrum, flux_args, folders, tmp_pat
     from diffusers import FluxPipeline
 
     code, out, _ = spectrum(
-        "gen", *flux_args, "--speedup", 1, "--dtype", "float32", "--seed", 3, "x"
+        "gen", *but(flux_args, "--speedup", 1), "--dtype", "float32", "--seed", 3, "x"
     )
     assert code == 0
     pipe = FluxPipeline.from_pretrained(folders / "flux", dtype=torch.float32)
@@ -151,7 +160,7 @@ def test_a_video_as_numbered_frames(spectrum, wan_args, tmp_path):
 
 
 def test_one_frame_of_a_video_model_is_a_picture(spectrum, wan_args, tmp_path):
-    _, out, _ = spectrum("gen", *wan_args, "--frames", 1, "--seed", 2, "a cat")
+    _, out, _ = spectrum("gen", *but(wan_args, "--frames", 1), "--seed", 2, "a cat")
     assert out == "wan2.1-14b-a-cat-2.png\n"
     with Image.open(tmp_path / out.strip()) as picture:
         assert picture.size == (32, 48)
@@ -231,8 +240,7 @@ def test_show_prints_what_makes_the_file_again(spectrum, flux_args, tmp_path):
 
     words = shlex.split(err.removeprefix("again: "))
     assert words[0] == "spectrum"
-    again = [*words[1:], "--weights", flux_args[flux_args.index("--weights") + 1], "-o", "b.png"]
-    assert spectrum(*again)[0] == 0
+    assert spectrum(*words[1:], "-o", "b.png")[0] == 0
     a, b = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png"))
     assert (a == b).all()
 
@@ -255,14 +263,16 @@ def test_words_that_a_model_does_not_know_get_a_hint(spectrum):
 def test_refusals_of_gen(spectrum, flux_args, wan_args, tmp_path, folders):
     refused(spectrum("gen", "-m", "flux-1-dev", "x"), "did you mean 'flux.1-dev'")
     refused(spectrum("gen", "-m", "no.yaml", "x"), "no preset file")
-    refused(spectrum("gen", *flux_args, "--speedup", 0.5, "x"), "at least 1")
-    refused(spectrum("gen", *flux_args, "--speedup", 9, "x"), "largest speedup for 12 steps is 6")
-    refused(spectrum("gen", *flux_args, "--width", 40, "x"), "32 and 48")
-    refused(spectrum("gen", *flux_args, "--height", 0, "x"), "the nearest: 16")
+    refused(spectrum("gen", *but(flux_args, "--speedup", 0.5), "x"), "at least 1")
+    refused(
+        spectrum("gen", *but(flux_args, "--speedup", 9), "x"), "largest speedup for 12 steps is 6"
+    )
+    refused(spectrum("gen", *but(flux_args, "--width", 40), "x"), "32 and 48")
+    refused(spectrum("gen", *but(flux_args, "--height", 0), "x"), "the nearest: 16")
     refused(spectrum("gen", *flux_args, "--frames", 5, "x"), "makes images", "--frames")
     refused(spectrum("gen", *flux_args, "--fps", 5, "x"), "makes images", "--fps")
     refused(spectrum("gen", *flux_args, "--negative-prompt", "y", "x"), "no negative prompt")
-    refused(spectrum("gen", *flux_args, "--steps", 0, "x"), "from 1 to 10,000")
+    refused(spectrum("gen", *but(flux_args, "--steps", 0), "x"), "from 1 to 10,000")
     refused(spectrum("gen", *flux_args, "--guidance", "nan", "x"), "--guidance")
     refused(spectrum("gen", *flux_args, "--method", "taylor", "x"), "did you mean 'taylor")
     refused(
@@ -275,9 +285,9 @@ def test_refusals_of_gen(spectrum, flux_args, wan_args, tmp_path, folders):
     refused(spectrum("gen", *flux_args, "-o", "x.mp4", "x"), ".png")
     refused(spectrum("gen", *flux_args, "-o", "x", "x"), "try --output x.png")
     refused(spectrum("gen", *wan_args, "-o", "x.avi", "x"), ".mp4", ".png")
-    refused(spectrum("gen", *wan_args, "--frames", 6, "x"), "5 and 9")
+    refused(spectrum("gen", *but(wan_args, "--frames", 6), "x"), "5 and 9")
     refused(spectrum("gen", *wan_args, "--fps", 7, "-o", "x.png", "x"), "--fps")
-    refused(spectrum("gen", *wan_args, "--fps", 7, "--frames", 1, "x"), "--fps")
+    refused(spectrum("gen", *but(wan_args, "--fps", 7, "--frames", 1), "x"), "--fps")
     refused(spectrum("gen", *wan_args, "--guidance", 1, "--negative-prompt", "y", "x"), "above 1")
     refused(spectrum("gen", *flux_args, "-n", 0, "x"), "--num-images")
     refused(spectrum("gen", *flux_args, "--seed", -1, "x"), "--seed")

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections import defaultdict
 from functools import partial
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_cli import FLUX, WAN, files, refused
+from test_cli import FLUX, WAN, but, files, refused
 from test_media import read_mp4
 
 from spectrum.compare import metrics
@@ -31,7 +32,7 @@ from spectrum.compare.page import page
 from spectrum.compare.rivals import DEFAULT_RIVALS, find_rivals
 from spectrum.compare.running import make, prepared
 from spectrum.compare.sheet import AMPLIFY, contact, difference, stacked, strip
-from spectrum.errors import UsageError
+from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.generate import generate
 from spectrum.pipeline.loading import Options
@@ -309,14 +310,67 @@ def test_a_rival_that_fails_is_left_out(spectrum, flux_args, tmp_path, monkeypat
 
 
 def test_nothing_is_left_of_a_comparison_that_fails(spectrum, flux_args, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device", "index.html")
+    def broken(*_):
+        raise SpectrumError("odd")
 
-    monkeypatch.setattr("spectrum.compare.folder.page", full)
+    monkeypatch.setattr("spectrum.compare.comparison.likeness", broken)
     code, out, err = spectrum("compare", *flux_args, *methods("hold"), "-o", "x", "x")
     assert (code, out) == (1, "")
-    assert "No space left" in err
+    assert "there is nothing to compare: hold: odd" in err
     assert files(tmp_path) == []
+
+
+def test_what_was_measured_outlives_a_full_disk(spectrum, flux_args, tmp_path, monkeypatch):
+    from spectrum.pipeline.files import write
+
+    no_room = {"1-fewer-steps.png", "1-fewer-steps-difference.png"}
+
+    def full(path, make):
+        if path.name in no_room:
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, make)
+
+    monkeypatch.setattr("spectrum.compare.folder.write", full)
+    args = ["compare", *flux_args, *methods("fewer-steps"), "x", "-o", "x"]
+    code, out, err = spectrum(*args)
+    assert code == 1
+    assert "fewer-steps  8 of 12" in out
+    reason = "pictures/1-fewer-steps.png could not be written: No space left on device"
+    missing = ["pictures/1-fewer-steps.png", "pictures/1-fewer-steps-difference.png", "index.html"]
+    assert f"  note: {reason}; measuring goes on\n" in err
+    last = err.splitlines()[-1]
+    assert last.startswith(f"spectrum: {reason}; all was measured, and x has the figures")
+    assert last.endswith(f"but not {', '.join(missing)}")
+    assert files(tmp_path / "x") == ["pictures", "result.json", "sheet.png"]
+    assert files(tmp_path / "x" / "pictures") == ["1-plain.png"]
+    result = json.loads((tmp_path / "x" / "result.json").read_text())
+    assert (result["missing"], result["files"]) == (missing, ["sheet.png", "result.json"])
+    run = result["methods"][0]["runs"][0]
+    assert run["file"] is run["difference"] is None
+    assert run["likeness"]["psnr"] > 0
+    # The folder is ours, and gives way; of the page alone the same is told.
+    no_room = {"index.html"}
+    code, out, err = spectrum(*args, "--force", "--quiet", "--json")
+    assert (code, json.loads(out)["missing"]) == (1, ["index.html"])
+    assert err.count("\n") == 1
+    assert len(files(tmp_path / "x" / "pictures")) == 3
+
+
+def test_figures_outlive_their_folder(spectrum, flux_args, tmp_path, monkeypatch):
+    def gone(*_):
+        raise OSError(5, "Input/output error", "x")
+
+    monkeypatch.setattr("spectrum.pipeline.folders._place", gone)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code, out, err = spectrum("compare", *flux_args, *methods("fewer-steps"), "-q", "-o", "x", "x")
+    assert code == 1
+    assert "fewer-steps  8 of 12" in out
+    assert err == (
+        "spectrum: x could not be written: Input/output error; its pictures are lost, its figures"
+        f" were saved as {tmp_path / 'spectrum-saved.json'}\n"
+    )
+    assert files(tmp_path) == ["spectrum-saved.json"]
+    assert json.loads((tmp_path / "spectrum-saved.json").read_text())["methods"][0]["psnr"]
 
 
 def test_refusals_of_compare(spectrum, flux_args, tmp_path):
@@ -332,8 +386,8 @@ def test_refusals_of_compare(spectrum, flux_args, tmp_path):
     refused(spectrum("compare", *flux_args, *methods("published:2"), "x"), "between 0 and 1")
     refused(spectrum("compare", *flux_args, *methods("diffusers-taylorseer:2"), "x"), "takes no")
     refused(spectrum("compare", *flux_args, *methods("fewer-steps:eiler"), "x", "-q"), "euler")
-    refused(spectrum("compare", *flux_args, "--speedup", 1, "x"), "above 1")
-    refused(spectrum("compare", *flux_args, "--speedup", 99, "x"), "largest speedup")
+    refused(spectrum("compare", *but(flux_args, "--speedup", 1), "x"), "above 1")
+    refused(spectrum("compare", *but(flux_args, "--speedup", 99), "x"), "largest speedup")
     refused(spectrum("compare", "-m", "flux.1-schnell", "x"), "nothing to compare")
     refused(spectrum("compare", *flux_args, "--frames", 5, "x"), "makes images")
     refused(spectrum("compare", *flux_args, "-o", "no/x", "x"), "mkdir -p", code=1)
@@ -447,7 +501,9 @@ def test_the_page_flips(flux, ask, tmp_path):
     rivals = find_rivals(["even", "hold"], ask, 1.5)
     case = Case("x", 3)
     options = Options(dtype="float32")
-    result = Comparison(flux, ask(speedup=1.0), rivals, [case], 1.5, cpu, options).write(folder)
+    comparison = Comparison(flux, ask(speedup=1.0), rivals, [case], 1.5, cpu, options)
+    comparison.write(folder)
+    result = comparison.result
     dom = browse(folder / "index.html", "#key=2", tmp_path)
     seen = json.loads(re.search("<title>(.*?)</title>", dom, re.S)[1].replace("&lt;", "<"))
 

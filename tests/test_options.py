@@ -15,7 +15,7 @@ import torch
 import typer
 from diffusers import FluxPipeline
 from PIL import Image
-from test_cli import FLUX, refused
+from test_cli import FLUX, but, refused
 from tiny import tiny_flux
 
 from spectrum.errors import SpectrumError
@@ -97,7 +97,9 @@ def test_the_machine_options_that_cannot_be_had(spectrum, loading, tmp_path):
     refused(spectrum(*loading, "--offload", "group", "--device", "cpu"), "--offload moves")
     refused(spectrum(*loading, "--dtype", "half"), "float16")
     refused(spectrum(*loading, "--device", "gpu"), "auto, cuda, cuda:N, mps and cpu")
-    refused(spectrum(*loading, "--weights", tmp_path), "no model_index.json", "--weights takes")
+    refused(
+        spectrum(*but(loading, "--weights", tmp_path)), "no model_index.json", "--weights takes"
+    )
 
 
 def test_the_dtype_is_that_of_the_run(spectrum, weights, tmp_path):
@@ -289,7 +291,8 @@ def test_show_repeats_what_decides_pixels(spectrum, gen_args, tmp_path):
     given += ["--image", "in.png", "--strength", 0.75, "--scheduler", "euler"]
     given += ["--set", "max_sequence_length=8", "--vae-tiling", "--attention", "native"]
     given += ["--device", "cpu", "--steps", 8, "--speedup", 1.2]
-    assert spectrum(*gen_args, *given, "-o", "a.png", "x") == (0, "a.png\n", "")
+    args = [*but(gen_args, *given[-4:]), *given[:-4]]
+    assert spectrum(*args, "-o", "a.png", "x") == (0, "a.png\n", "")
     document = read_metadata(Path("a.png"))
     assert document["vae_tiling"] is True
     assert document["compile"] is False
@@ -364,8 +367,37 @@ def test_help_has_panels_and_no_type_beside_flags(spectrum, monkeypatch):
         assert "<bool>" not in spectrum(*command, "--help")[1]
 
 
-def test_two_seeds_are_not_one(spectrum):
-    refused(spectrum("gen", "--seed", 1, "--seed", 2, "x"), "--seed is given twice", "-n")
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ("gen --steps 20 --steps=30 x", "--steps is given twice: 20 and 30; give it once"),
+        ("gen -m a --model b -m a x", "--model is given 3 times: a and b and a; give it once"),
+        ("gen --seed 1 --seed 2 x", "--seed is given twice: 1 and 2; give it once, several as"),
+        (
+            "gen --size 32x64 --width 32 x",
+            "--width is given twice: 32 and 32",
+        ),
+        ("gen --vae-tiling --no-vae-tiling x", "--vae-tiling and --no-vae-tiling are both given"),
+        ("compare -o a x -o b", "--output is given twice: a and b"),
+        ("batch x.txt -o a --name b --name c", "--name is given twice"),
+        ("tune --minutes 1 --minutes 2", "--minutes is given twice"),
+        ("plan -s 2 -s 3", "--speedup is given twice"),
+        ("inspect --dtype fp16 --dtype fp32", "--dtype is given twice"),
+        ("rerun a.png -o a.png -o b.png", "--output is given twice"),
+    ],
+)
+def test_no_value_is_ignored_for_a_later_one(spectrum, args, told):
+    refused(spectrum(*args.split()), told)
+
+
+def test_what_may_be_given_again(spectrum, monkeypatch):
+    """What is repeatable, a flag that says the same, and an option beside its variable."""
+    monkeypatch.setenv("SPECTRUM_MODEL", "demo-video")
+    twice = ["--set", "a=1", "--set", "b=2", "--json", "--json", "-m", "demo-image"]
+    refused_by = json.loads(spectrum("gen", *twice, "x")[1])["error"]
+    assert "takes no argument 'a'" in refused_by
+    assert spectrum("gen", "--dry-run", "--seed", 1, "--", "--seed", "--seed")[0] == 2
+    assert spectrum("gen", "--dry-run", "--seed", 1, "--", "--seed")[1] == "demo-video-seed-1.mp4\n"
 
 
 def test_values_that_say_nothing_are_not_taken(spectrum):

@@ -2,8 +2,12 @@
 CPU, over gloo. Each has half of the tokens."""
 
 import os
+import runpy
+import socket
+import sys
 from datetime import timedelta
 from math import inf
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ import torch
 import torch.distributed as dist
 from commands import _SERVER
 from diffusers import ContextParallelConfig
+from test_media import read_mp4
 
 from spectrum import SpectralCache
 from spectrum.parallel import norm_for, own_norm
@@ -105,6 +110,51 @@ def test_all_processes_decide_as_one_and_make_the_same_pixels(parts, flux, wan, 
     if "method" in CASES[name][1]:
         assert first_stored == stored // WORLD  # its part
         assert any(error for _, error, _ in steps)
+
+
+# -- the script that the documents show ----------------------------------------------------------
+
+SCRIPT = Path(__file__).parent.parent / "examples" / "long.py"
+SHORT = {"num_frames": 5, "num_inference_steps": 8, "width": 32, "height": 32}
+
+
+def under_torchrun(rank, port, args):
+    """A process as torchrun starts it."""
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+    torch.accelerator.device_count = lambda: WORLD  # as above
+    torch.cuda.is_available = lambda: False
+    sys.argv = ["long.py", *args]
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_the_script_makes_the_film_of_one_process(folders, tmp_path):
+    from diffusers import WanPipeline
+    from diffusers.utils import export_to_video
+
+    args = ["x", str(tmp_path / "two.mp4"), "--model", str(folders / "wan"), "--speedup", "2"]
+    args += ["--frames", "5", "--steps", "8", "--width", "32", "--height", "32", "--seed", "1"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    processes = [
+        _SERVER.Process(target=under_torchrun, args=(rank, port, args)) for rank in range(WORLD)
+    ]
+    for process in processes:
+        process.start()
+    dtypes = {"default": torch.bfloat16, "vae": torch.float32}
+    pipe = WanPipeline.from_pretrained(folders / "wan", dtype=dtypes)
+    with SpectralCache(pipe, speedup=2):
+        film = pipe("x", **SHORT, generator=torch.Generator().manual_seed(1)).frames[0]
+    export_to_video(film, str(tmp_path / "one.mp4"), fps=16)
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * WORLD
+    one, two = (read_mp4(tmp_path / name)[1] for name in ("one.mp4", "two.mp4"))
+    assert len(one) == 5
+    assert np.array_equal(one, two)
 
 
 def test_a_norm_is_that_of_the_whole(parts):

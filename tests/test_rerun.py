@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import FLUX, WAN, refused
+from test_cli import FLUX, WAN, but, refused
 from test_inputs import save_lora
 from test_media import DOCUMENT, read_mp4
 from test_options import commands
@@ -68,8 +68,8 @@ def test_a_picture(spectrum, gen_args, tmp_path):
     given += ["--image", "in.png", "--strength", 0.75, "--scheduler", "euler"]
     given += ["--lora", f"{lora}:0.12345678", "--set", "max_sequence_length=8", "--vae-tiling"]
     given += ["--set", 'joint_attention_kwargs={"scale": 1.0e-05}', "--attention", "native"]
-    given += ["--steps", 8, "--speedup", 1.2, "-o", "a.png", "it's `a` \\ cat"]
-    assert spectrum(*gen_args, *given) == (0, "a.png\n", "")
+    given += ["-o", "a.png", "it's `a` \\ cat"]
+    assert spectrum(*but(gen_args, "--steps", 8, "--speedup", 1.2), *given) == (0, "a.png\n", "")
     code, out, err = spectrum("rerun", "a.png")
     assert (code, out) == (0, "a-again.png\n")
     assert err.endswith("the same picture as a.png\n")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_cli import refused
+from test_cli import but, refused
 from tiny import tiny_flux
 
 from spectrum.compare.metrics import spread
@@ -273,16 +273,16 @@ def test_refusals(spectrum, args, tmp_path):
     (tmp_path / "there.yaml").write_text("")
     for broken in ("\x07", "\x0c", "\x85", "\u2028", "\ufffe"):  # some end a line of a comment
         (tmp_path / "broken.txt").write_text(f"a cat\n\na\tdog\nan elephant {broken}on ice\n")
-        result = spectrum(*args, "--prompts", "broken.txt")
+        result = spectrum(*but(args, "--prompts", "broken.txt"))
         assert refused(result, "broken.txt: line 4", "control character", repr(broken))
-    assert refused(spectrum(*args, "--speedups", "fast"), "--speedups", "fast")
-    assert refused(spectrum(*args, "--speedups", "1"), "above 1")
-    assert refused(spectrum(*args, "--speedups", "20"), "largest speedup")
+    assert refused(spectrum(*but(args, "--speedups", "fast")), "--speedups", "fast")
+    assert refused(spectrum(*but(args, "--speedups", "1")), "above 1")
+    assert refused(spectrum(*but(args, "--speedups", "20")), "largest speedup")
     assert refused(spectrum(*args, "-o", "mine.json"), "mine.yaml")
     assert refused(spectrum(*args, "-o", "no/mine.yaml"), "mkdir", code=1)
     assert refused(spectrum(*args, "-o", "there.yaml"), "--force")
-    assert refused(spectrum(*args, "--prompts", "none.txt"), "none.txt")
-    assert refused(spectrum(*args, "--prompts", "empty.txt"), "no prompt")
+    assert refused(spectrum(*but(args, "--prompts", "none.txt")), "none.txt")
+    assert refused(spectrum(*but(args, "--prompts", "empty.txt")), "no prompt")
     assert refused(spectrum(*args, "--image", "x.png"), "--image")
     assert refused(spectrum("tune", "flux.1-schnell"), "nothing to tune")
     assert refused(spectrum("tune", "elephant"), "elephant")

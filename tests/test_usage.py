@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from test_cli import FLUX, files, refused
@@ -91,6 +92,26 @@ def test_without_a_home(tmp_path, home):
             text=True, timeout=120, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+
+
+def test_what_a_developer_prefers_reaches_no_test(tmp_path):
+    """Nor a process that a test starts."""
+    (tmp_path / "spectrum").mkdir()
+    (tmp_path / "spectrum" / "config.yaml").write_text("model: demo-video\n")
+    env = os.environ | {"XDG_CONFIG_HOME": str(tmp_path), "SPECTRUM_METHOD": "hold"}
+    look = (
+        "import sys; from types import SimpleNamespace\n"
+        "sys.modules['torch'] = SimpleNamespace(set_num_threads=int)  # takes long to import\n"
+        "import conftest, subprocess\n"
+        "look = 'import os; from spectrum_cli.config import defaults;'\n"
+        "look += 'print(defaults(), os.environ.get(\"SPECTRUM_METHOD\"))'\n"
+        "subprocess.run([sys.executable, '-c', look], check=True)\n"
+        "conftest.pytest_unconfigure()\n"
+    )
+    found = subprocess.check_output(
+        [sys.executable, "-c", look], cwd=Path(__file__).parent, env=env, text=True
+    )
+    assert found == "{} None\n"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from spectrum.batch.claims import locked
 
@@ -33,7 +33,9 @@ class Record(BaseModel):
     bytes: int | None = None  # of the file
     seconds: float | None = None  # from the prompt's encoding to the pictures
     computed_steps: list[int] | None = None
-    measured_speedup: float | None = None
+    estimated_speedup: float | None = Field(  # over all steps computed; see Report
+        default=None, validation_alias=AliasChoices("estimated_speedup", "measured_speedup")
+    )  # which is what it was called in folders of old
     notes: list[str] | None = None  # what did not go as planned
     error: str | None = None
     attempt: int = 1

@@ -156,7 +156,7 @@ class Worker:
             status="done",
             seconds=round(seconds + made.decode_seconds, 3),
             computed_steps=report.computed_steps,
-            measured_speedup=report.measured_speedup and round(report.measured_speedup, 3),
+            estimated_speedup=report.estimated_speedup and round(report.estimated_speedup, 3),
             notes=[*report.notes, *([note] if note else ())] or None,
             attempt=self.store.attempt(job.id),
         )

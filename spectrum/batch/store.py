@@ -219,4 +219,4 @@ def _record_in(path: Path) -> Record | None:
 
 def job_document(record: Record) -> dict[str, Any]:
     """What an output says of its job, so that the manifest can be written again from it."""
-    return record.model_dump(include={"id", "index", "seconds", "measured_speedup", "attempt"})
+    return record.model_dump(include={"id", "index", "seconds", "estimated_speedup", "attempt"})

@@ -15,7 +15,7 @@ import torch
 
 from spectrum import __version__
 from spectrum.compare.figures import PLAIN, Outcome, Outcomes, methods
-from spectrum.compare.folder import Folder, files
+from spectrum.compare.folder import Folder
 from spectrum.compare.metrics import likeness
 from spectrum.compare.rivals import Case, Rival, why_left_out
 from spectrum.compare.running import check, make, prepared
@@ -76,6 +76,7 @@ class Comparison:
     options: Options
     watcher: Watcher = field(default_factory=_Nobody)
     outcomes: list[Outcomes] = field(default_factory=list)  # of each case
+    result: dict[str, Any] = field(default_factory=dict)  # once all is measured
     _shape: tuple[int, ...] = ()  # F, H, W
 
     @property
@@ -96,24 +97,25 @@ class Comparison:
         computed = [int(done[name].computed) for name in names if name in done]
         return max(computed, default=max(1, int(self.plain.steps / self.speedup + 1e-9)))
 
-    def write(self, path: Path, replace: bool = False) -> tuple[Path, dict[str, Any]]:
-        """Run, and write the folder, whole or not at all: see `spectrum.pipeline.folders`.
+    def write(self, path: Path, replace: bool = False) -> Path:
+        """Run, and write the folder: see `spectrum.pipeline.folders`; where it is.
 
-        Returns where it is, and what is in its result.json. A rival that fails is left out, with
-        the reason; raises SpectrumError where a plain run or every rival fails.
+        What is in its result.json is in `result` then. A rival that fails is left out, with the
+        reason; raises SpectrumError where a plain run or every rival fails. A file that can't be
+        written is left out too: `result["missing"]` names it. Raises OSError where the folder
+        itself can't be written; if everything was measured by then, `result` has it.
         """
-        document: dict[str, Any] = {}
 
         def fill(partial: Path) -> None:
             folder = Folder(partial, self.fps)
             self._warm_up()
             for case in self.cases:
                 self._run(case, folder)
-            document.update(self.document())
-            folder.finish(document)
+            self.result = self.document()
+            folder.finish(self.result)
 
         check(self.pipe, self.rivals)
-        return write_folder(path, fill, replace), document
+        return write_folder(path, fill, replace)
 
     def _warm_up(self) -> None:
         """The plain run comes first, and would pay for what a process does once."""
@@ -169,15 +171,18 @@ class Comparison:
         beside = made.report.denoise_seconds / made.report.num_steps
         if reference is not None:
             beside = (before + self._plain_step(case)) / 2
-        number = len(self.outcomes)
+        number, whole = len(self.outcomes), not folder.missing
         file = folder.add(number, rival.name, made.frames, self._metadata(rival, case, made))
         near, apart = None, None
         if reference is not None:
             near = likeness(made.pixels, reference.pixels)
             apart = folder.add_difference(number, rival.name, made.frames, reference.frames)
+        notes = tuple(made.report.notes)
+        if whole and folder.problem:
+            notes = (*notes, f"{folder.problem}; measuring goes on")
         self.outcomes[-1][rival.name] = Outcome(
             computed, made.encode_seconds, made.denoise_seconds, made.decode_seconds,
-            file, apart, near, beside, tuple(made.report.notes),
+            file, apart, near, beside, notes,
         )  # fmt: skip
         return made
 
@@ -239,17 +244,6 @@ class Comparison:
             "methods": methods(self.rivals, self.outcomes),
             "plain_step_seconds": self._pace(),
             "difference_times": AMPLIFY,
-            "files": files(self.fps is not None),
-            **self._conditions(),
-        }
-
-    def _pace(self) -> dict[str, float]:
-        """Of plain steps beside all runs: far apart where the clock is not to be trusted."""
-        steps = [one.plain_step for outcomes in self.outcomes for one in outcomes.values()]
-        return {"least": min(steps), "most": max(steps)}
-
-    def _conditions(self) -> dict[str, Any]:
-        return {
             "device": str(self.device),
             "machine": machine(self.device),
             "threads": torch.get_num_threads(),
@@ -259,3 +253,8 @@ class Comparison:
                 **{package: version(package) for package in _PACKAGES},
             },
         }
+
+    def _pace(self) -> dict[str, float]:
+        """Of plain steps beside all runs: far apart where the clock is not to be trusted."""
+        steps = [one.plain_step for outcomes in self.outcomes for one in outcomes.values()]
+        return {"least": min(steps), "most": max(steps)}

@@ -15,14 +15,15 @@ PLAIN = "plain"
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run of one rival. `file` and `difference` are paths in the output folder."""
+    """One run of one rival. `file` and `difference` are paths in the output folder, None where they
+    could not be written."""
 
     computed: float  # steps, a mean over guidance branches
     encode_seconds: float
     denoise_seconds: float
     decode_seconds: float
-    file: str
-    difference: str | None  # None, as the likeness is, for the plain run itself
+    file: str | None
+    difference: str | None  # None for the plain run itself too, as the likeness is
     likeness: Likeness | None
     plain_step: float  # seconds, of plain steps right before and after this run
     notes: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from typing import Any
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline import known
 from spectrum.pipeline.preset import Guidance, Preset, Video
-from spectrum.pipeline.weights import read_index
+from spectrum.pipeline.weights import hub_answers, read_index
 
 # Pipeline classes by part of their name that do nothing without an image.
 _NEED_AN_IMAGE = ("Img2Img", "ImageToVideo", "Edit", "Inpaint", "I2V", "Image2Video")
@@ -64,7 +64,8 @@ def _fetch_index(model: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(model, "model_index.json"))
+        here_only = not hub_answers(model)
+        return Path(hf_hub_download(model, "model_index.json", local_files_only=here_only))
     except hub.GatedRepoError as error:
         raise SpectrumError(
             f"{model}: gated; accept its licence at https://huggingface.co/{model}"

@@ -25,6 +25,7 @@ from spectrum.pipeline.foreign import parse_json
 MARKER = ".spectrum-files"
 _OLD = re.compile(r"\.spectrum-([0-9a-f]{16})\.old")
 _LONGEST = 2**22  # bytes of a marker
+_ROOM = 2**16  # bytes of one under way, so that on a full disk there is room for its list of files
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 
 
@@ -158,7 +159,7 @@ def _mark(folder: Path, name: str, files: list[str] | None) -> None:
     marker = folder / MARKER
     text = json.dumps({"spectrum": "wrote these, and removes no others", "name": name,
                        "files": files}, indent=0)  # fmt: skip
-    marker.write_text(text + "\n", encoding="utf-8")
+    marker.write_text(text.ljust(0 if files else _ROOM) + "\n", encoding="utf-8")
     sync(marker)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from spectrum.pipeline.sampler import set_scheduler
 from spectrum.pipeline.weights import (
     check_complete,
     component_names,
+    hub_answers,
+    not_here,
     on_this_machine,
     weights_folder,
 )
@@ -92,7 +95,9 @@ def load_pipeline(request: Request, device: torch.device, options: Options | Non
     cls = pipeline_class(request.pipeline, preset.path)
     default = options.dtype or preset.dtype
     names = {"default": default, **preset.dtypes}
+    offline = _needs_hub(request, folder) and not hub_answers(preset.weights)
     settings: dict[str, Any] = {
+        "local_files_only": offline,
         "dtype": {component: getattr(torch, name) for component, name in names.items()},
         "use_safetensors": True,
         "trust_remote_code": False,
@@ -102,21 +107,21 @@ def load_pipeline(request: Request, device: torch.device, options: Options | Non
     if options.quantize:
         settings["quantization_config"] = _quantization(options.quantize, preset, folder)
     try:
-        settings |= _from_elsewhere(preset, folder, settings["dtype"]["default"])
+        settings |= _from_elsewhere(preset, folder, settings["dtype"]["default"], offline)
         pipe = cls.from_pretrained(folder or preset.weights, **settings)
     except UsageError:
         raise
     except Exception as error:
         # Whatever diffusers, transformers, safetensors and the hub raise: their kinds differ
         # between releases, the user's remedy does not.
-        raise SpectrumError(_loading_failed(preset, folder, error)) from error
+        raise SpectrumError(_loading_failed(preset, folder, error, offline)) from error
     pipe.set_progress_bar_config(disable=True)
     if folder is not None:
         for name, part in pipe.components.items():
             if isinstance(part, torch.nn.Module):
                 check_complete(name, part, folder)
     set_scheduler(pipe, preset, request.scheduler)
-    _load_loras(pipe, request.loras)
+    _load_loras(pipe, request.loras, offline)
     _set_tiling(pipe, preset, options.vae_tiling)
     for denoiser in find_denoisers(pipe).values():
         if options.attention:
@@ -126,7 +131,17 @@ def load_pipeline(request: Request, device: torch.device, options: Options | Non
     return _place(pipe, device, options.offload)
 
 
-def _from_elsewhere(preset: Preset, folder: Path | None, dtype: torch.dtype) -> dict[str, Any]:
+def _needs_hub(request: Request, folder: Path | None) -> bool:
+    """Whether anything is looked for there, or in its cache."""
+    parts = folder is None or any(
+        not (folder / name).is_dir() for name in request.preset.components
+    )
+    return parts or not all(os.path.exists(lora.source) for lora in request.loras)
+
+
+def _from_elsewhere(
+    preset: Preset, folder: Path | None, dtype: torch.dtype, offline: bool
+) -> dict[str, Any]:
     """The components that the weights leave out; a folder may have them all the same."""
     import transformers
 
@@ -142,12 +157,12 @@ def _from_elsewhere(preset: Preset, folder: Path | None, dtype: torch.dtype) -> 
             if hasattr(kind, "forward"):  # a model; other files than safetensors can run code
                 settings |= {"dtype": dtype, "use_safetensors": True}
             loaded[name] = kind.from_pretrained(
-                component.weights, trust_remote_code=False, **settings
+                component.weights, trust_remote_code=False, local_files_only=offline, **settings
             )
     return loaded
 
 
-def _load_loras(pipe: Any, loras: Sequence[Lora]) -> None:
+def _load_loras(pipe: Any, loras: Sequence[Lora], offline: bool) -> None:
     names = []
     for number, lora in enumerate(loras):
         if not hasattr(pipe, "load_lora_weights"):
@@ -156,8 +171,15 @@ def _load_loras(pipe: Any, loras: Sequence[Lora]) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what is wrong is said below, in one line
-                pipe.load_lora_weights(lora.source, adapter_name=name, use_safetensors=True)
+                pipe.load_lora_weights(
+                    lora.source, adapter_name=name, use_safetensors=True, local_files_only=offline
+                )
         except Exception as error:  # peft, safetensors and the hub raise what they like
+            if offline and not os.path.exists(lora.source):
+                raise SpectrumError(
+                    f"`loras` {lora.source}: not on this machine, and the hub can't be reached; get"
+                    f" it where it can by `hf download {lora.source}`, and give its file"
+                ) from error
             reason = " ".join(str(error).split())[:200]
             raise SpectrumError(
                 f"`loras` {lora.source}: can't be loaded into {type(pipe).__name__}"
@@ -247,20 +269,11 @@ def offload_to(pipe: Any, device: torch.device, offload: Offload) -> None:
         )
 
 
-def _loading_failed(preset: Preset, folder: Path | None, error: Exception) -> str:
+def _loading_failed(preset: Preset, folder: Path | None, error: Exception, offline: bool) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     if folder is not None:
         return f"{folder}: the weights can't be loaded: {reason}"
     if on_this_machine(preset):
         return f"{preset.weights}: the weights on this machine can't be loaded: {reason}"
-    license = ""
-    if preset.gated:
-        license = (
-            f" (first accept its licence at https://huggingface.co/{preset.weights}"
-            " and run `hf auth login`)"
-        )
-    return (
-        f"{preset.name}: its weights are not on this machine and the hub gave none"
-        f" ({type(error).__name__}); run `hf download {preset.weights}`{license},"
-        " or point `weights` at a folder that has them"
-    )
+    hub = "can't be reached" if offline else f"gave none ({type(error).__name__})"
+    return not_here(preset, hub)

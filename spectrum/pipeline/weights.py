@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.foreign import parse_json, read_text
 from spectrum.pipeline.preset import Preset
+
+_PATIENCE = 5  # seconds for the hub to say anything, unless HF_HUB_ETAG_TIMEOUT has others
 
 
 def weights_folder(preset: Preset, weights: Path | None) -> Path | None:
@@ -129,6 +132,62 @@ def check_complete(name: str, module: Any, folder: Path) -> None:
         raise SpectrumError(
             f"{folder / name}: weights are missing: {named}{more}; download the folder again"
         )
+
+
+# -- the hub -------------------------------------------------------------------------------------
+
+
+def check_reachable(preset: Preset, weights: Path | None) -> None:
+    """Raise SpectrumError where nothing of the weights is here and the hub can't be reached: to be
+    told before what takes long to import."""
+    if weights_here(preset, weights) is None and not hub_answers(preset.weights):
+        raise SpectrumError(not_here(preset, "can't be reached"))
+
+
+def hub_answers(model: str) -> bool:
+    """Whether the hub, or the mirror of HF_ENDPOINT, says anything of a model within seconds.
+
+    What downloads would try again for half a minute, and wait for ever for one that is silent.
+    """
+    from huggingface_hub import constants, errors, model_info
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    by_user = "HF_HUB_ETAG_TIMEOUT" in os.environ
+    seconds = constants.HF_HUB_ETAG_TIMEOUT if by_user else _PATIENCE
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            model_info(model, timeout=seconds)
+            answers.append(True)
+        except errors.HfHubHTTPError:
+            answers.append(True)  # if a refusal
+        except Exception:  # whatever a network's libraries raise
+            answers.append(False)
+
+    # Looking up the address takes its own time, whatever time-out the request has.
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answers == [True]
+
+
+def not_here(preset: Preset, hub: str) -> str:
+    """What to do where the weights are not on this machine and the hub has not given them.
+
+    hub: what it did instead.
+    """
+    license = ""
+    if preset.gated:
+        license = (
+            f" (first accept its licence at https://huggingface.co/{preset.weights}"
+            " and run `hf auth login`)"
+        )
+    return (
+        f"{preset.name}: its weights are not on this machine and the hub {hub}; run"
+        f" `hf download {preset.weights}`{license}, or point `weights` at a folder that has them"
+    )
 
 
 def _hub_folder(preset: Preset) -> Path | None:
