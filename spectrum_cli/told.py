@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from spectrum_cli.paths import Target
 
 
-def say_plan(request: Request, seeds: list[int], files: list[Target], as_json: bool) -> None:
+def say_plan(
+    request: Request, seeds: list[int], files: list[Target], as_json: bool, quiet: bool
+) -> None:
     """What a run would do, on standard output; its paths alone where that is not JSON."""
     plan = request.plan
     computed = None if plan.adaptive else list(plan.computed_steps)
@@ -28,6 +30,8 @@ def say_plan(request: Request, seeds: list[int], files: list[Target], as_json: b
         return
     for file in files:
         emit_as_it_is(str(file.path))
+    if quiet:
+        return
     count = "as many steps as it takes" if computed is None else f"{len(computed)} steps"
     say(f"{request.preset.name} would compute {count} of {request.run_steps}; nothing was loaded")
 

@@ -87,17 +87,28 @@ def test_of_several_it_says_which_one_and_the_time_for_all():
     assert "for all" not in render(after(10, 5), 80)[-1]
 
 
-def test_what_diffusers_cuts_off_a_prompt_is_a_sentence():
-    from spectrum_cli.noise import _sentence
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_diffusers_says_is_a_line_each_said_once_or_not_at_all(capsys, quiet):
+    import logging
 
-    told = _sentence(
-        "The following part of your input was truncated because CLIP can only handle sequences up"
-        " to 77 tokens: ['in the rain', 'at dusk']"
-    )
-    assert told == (
-        "note: the model reads 77 tokens of a prompt; these words were lost: in the rain at dusk"
-    )
-    assert _sentence("odd") == "diffusers: odd"
+    from spectrum_cli.noise import silence
+
+    silence(quiet, "demo-image")
+    cut = "The following part of your input was truncated because"
+    for seed in range(2):
+        log = logging.getLogger("diffusers.pipelines.flux.pipeline_flux")
+        log.warning(f"{cut} `max_sequence_length` is set to  20 tokens: ['']")
+        log.warning(f"{cut} CLIP can only handle sequences up to 77 tokens: ['at dusk {seed}']")
+        log.warning("odd")
+        logging.getLogger("diffusers.pipelines.pipeline_utils").warning("fp16 on a CPU")
+    silence(quiet=True)
+    told = [
+        "note: demo-image reads the first 20 tokens of a prompt; what is beyond is lost to it",
+        "note: demo-image's CLIP reads the first 77 tokens of a prompt; what is beyond is lost to"
+        " it",
+        "diffusers: odd",
+    ]
+    assert capsys.readouterr().err.splitlines() == ([] if quiet else told)
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 200])
