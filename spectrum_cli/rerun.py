@@ -137,6 +137,7 @@ def _prepare(told: Document, given: dict[str, Any], quiet: bool) -> tuple[Reques
     What the file names and is loaded for it is said before anything looks for it.
     """
     from spectrum.pipeline.catalog import preset_paths
+    from spectrum.pipeline.checks import STEP_LISTS
     from spectrum.pipeline.document import check_places, extra_texts, places
 
     extras = given.pop("extras", [])
@@ -161,10 +162,15 @@ def _prepare(told: Document, given: dict[str, Any], quiet: bool) -> tuple[Reques
     for name in ("offload", "history") if device != told.device else ():
         if name not in given:
             asked.pop(name, None)
-    return _request(preset, asked, texts), device, _layout(preset, asked)
+    if "steps" not in given and replaced.intersection(STEP_LISTS):
+        asked.pop("steps", None)
+    usual = None if "speedup" in given else asked.pop("speedup", None)
+    return _request(preset, asked, texts, usual), device, _layout(preset, asked)
 
 
-def _request(preset: Preset, asked: Mapping[str, Any], extras: list[str]) -> Request:
+def _request(
+    preset: Preset, asked: Mapping[str, Any], extras: list[str], usual_speedup: float | None
+) -> Request:
     from spectrum import methods
     from spectrum.pipeline.request import resolve
 
@@ -175,8 +181,9 @@ def _request(preset: Preset, asked: Mapping[str, Any], extras: list[str]) -> Req
         values["quality"] = str(values["quality"])
     image = Path(asked["image"]) if "image" in asked else None
     return resolve(
-        preset, asked["prompt"], **values, image=image, loras=asked.get("loras", ()), extras=extras
-    )
+        preset, asked["prompt"], **values, image=image, loras=asked.get("loras", ()),
+        extras=extras, usual_speedup=usual_speedup,
+    )  # fmt: skip
 
 
 def _layout(preset: Preset, asked: Mapping[str, Any]) -> Options:

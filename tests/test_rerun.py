@@ -124,6 +124,8 @@ def test_single_values_are_replaced(spectrum, made):
         ("--method", "published", "--speedup", 1.2): {"method": "published", "target": "feature"},
         ("--prompt", "a dog", "--no-vae-tiling"): {"prompt": "a dog", "vae_tiling": False},
         ("--set", "max_sequence_length=4"): {"extras": {"max_sequence_length": 4}},
+        ("--steps", 2): {"steps": 2, "speedup": 1.0},  # the file's leaves too few to compute
+        ("--set", "sigmas=[1.0, 0.5]"): {"steps": 2, "speedup": 1.0},
         ("--width", 48): {"width": 48},
     }.items():
         code, _, err = spectrum("rerun", "a.png", *options, "-o", "b.png", "--force")
