@@ -62,4 +62,6 @@ def _sentence(told: str, model: str) -> str:
     if cut is None:
         return f"diffusers: {told}"
     reader = model if cut[1].startswith("`") else f"{model}'s {cut[1]}"
-    return f"note: {reader} reads the first {cut[2]} tokens of a prompt; what is beyond is lost to it"
+    return (
+        f"note: {reader} reads the first {cut[2]} tokens of a prompt; what is beyond is lost to it"
+    )

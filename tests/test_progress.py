@@ -1,6 +1,9 @@
 import io
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -109,6 +112,30 @@ def test_what_diffusers_says_is_a_line_each_said_once_or_not_at_all(capsys, quie
         "diffusers: odd",
     ]
     assert capsys.readouterr().err.splitlines() == ([] if quiet else told)
+
+
+@pytest.mark.parametrize(
+    ("computed", "steps", "told"),
+    [
+        (1, 1, "1 of 1 steps computed; denoised in 1.0 s"),
+        (3, 4, "3 of 4 steps computed, the other one forecast; denoised in 1.0 s"),
+        (2, 4, "2 of 4 steps computed, the others forecast; denoised in 1.0 s"),
+    ],
+)
+def test_a_summary_names_others_where_there_are_any(capsys, computed, steps, told):
+    from spectrum_cli.told import say_written, summary
+
+    report = Report(steps, list(range(computed)))
+    for index in range(steps):
+        report.steps.append(Step(index, index < computed, 1.0))
+    made = SimpleNamespace(
+        report=report, denoise_seconds=1.0, frames=np.zeros((1, 8, 8, 3)), audio=None
+    )
+    summary([made], 1.0)
+    assert told in capsys.readouterr().err.splitlines()
+    file = SimpleNamespace(path=Path("a.png"), asked=Path("a.png"), by_user=True)
+    say_written(SimpleNamespace(fps=8), 3, file, made)
+    assert capsys.readouterr().err == "wrote a.png  (8×8, seed 3)\n"  # a picture has no rate
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 200])
