@@ -197,6 +197,10 @@ def test_lines_that_name_one_file_are_an_error_and_jobs_of_a_line_have_numbers()
     x = {"prompt": "x", "output": "a.jpg"}
     swept = jobs_of(x, {"prompt": "y"}, sweep=[{"seed": 1}, {"seed": 2}])
     assert [job.name for job in swept[:2]] == ["a.jpg", "a-2.jpg"]
+    still, film = {"prompt": "x"}, {"prompt": "x", "model": "demo-video"}
+    assert [job.name for job in jobs_of(still, names=Names("{seed}.JPG"))] == ["0.jpg"]
+    with pytest.raises(JobErrors, match=r"^line 2: `name` in .jpg: this job writes .mp4"):
+        jobs_of(still, film, names=Names("{seed}.jpg"))
     png, jpg = jobs_of({"prompt": "x", "seed": 0}, x)
     assert png.id != jpg.id  # other pixels
     film = {"prompt": "x", "model": "demo-video", "output": "b.gif", "fps": 60}

@@ -197,7 +197,10 @@ class Checker:
             raise UsageError("one frame is a picture, so `fps` means nothing to it; leave it")
         usual = endings(request.fps is not None, request.frames)
         asked = values.get("output")
-        stem, ending = (None, usual[0]) if asked is None else asked_name(asked, usual)
+        if asked is None:
+            stem, ending = None, self.names.ending(usual)
+        else:
+            stem, ending = asked_name(asked, usual)
         check_rate(ending, request.frames, request.fps)
         mark = digest if ending == usual[0] else digest + ending  # a JPEG's pixels are others
         seed, id = self._seed(request, options, mark, values.get("seed"))

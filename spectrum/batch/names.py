@@ -104,16 +104,24 @@ class Names:
 
     template: str = TEMPLATE
     digits: int = 4  # of the index
+    _ending: str = field(default="", init=False)  # the template's own
     _taken: dict[str, int] = field(default_factory=dict)
     _lines: dict[str, int] = field(default_factory=dict)  # whose each is
 
     def __post_init__(self) -> None:
         check_fields(self.template, "name")
+        self.template, self._ending = split_ending(self.template)
         rest = _FIELD.sub("", self.template)
         if any(letter in "{}/\\" for letter in rest) or not self.template.strip():
             raise UsageError(
                 f"`name` is a file's name in the folder, such as {TEMPLATE}, not {self.template!r}"
             )
+
+    def ending(self, endings: Sequence[str]) -> str:
+        """The template's, or the first of these. Raises UsageError for none of these."""
+        if self._ending and self._ending not in endings:
+            raise UsageError(f"`name` in {self._ending}: this job writes {', '.join(endings)}")
+        return self._ending or endings[0]
 
     def of(self, values: Mapping[str, object], ending: str, line: int) -> str:
         """The template filled in, with this ending, for a job of this line."""
@@ -142,16 +150,19 @@ class Names:
                 stem = numbered
 
 
+def split_ending(text: str) -> tuple[str, str]:
+    """Stem and ending, which is empty where it is no format's: as in v1.5."""
+    found = re.search(r"\.[a-z][a-z0-9]{1,4}$", text, re.I)
+    return (text[: found.start()], found[0].lower()) if found else (text, "")
+
+
 def asked_name(output: str, endings: Sequence[str]) -> tuple[str, str]:
     """The stem and the ending that a job's own `output` names, which is one of these; the first
     where it names none. Raises UsageError for another one, and for what is no safe name."""
-    stem, ending = output.strip(), endings[0]
-    if found := re.search(r"\.[a-z][a-z0-9]{1,4}$", stem, re.I):  # none is in v1.5
-        ending = found[0].lower()
-        if ending not in endings:
-            told = ", ".join(endings)
-            raise UsageError(f"output {output[:60]!r}: this job writes {told}; end it with one")
-        stem = stem[: -len(ending)]
+    stem, ending = split_ending(output.strip())
+    ending = ending or endings[0]
+    if ending not in endings:
+        raise UsageError(f"output {output[:60]!r}: this job writes {', '.join(endings)}")
     good = safe(stem)
     if good != unicodedata.normalize("NFC", stem):
         raise UsageError(
