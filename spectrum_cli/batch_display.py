@@ -43,7 +43,7 @@ class Times:
     def seconds(self) -> float | None:
         """A job of a new shape takes what one took on average. None where none was made."""
         every, jobs = map(sum, zip(*self._took.values(), strict=True)) if self._took else (0.0, 0)
-        if not jobs or not self.left.total():
+        if not jobs or self.left.total() <= 0:  # a stream's are not counted beforehand
             return None
         total = 0.0
         for shape, count in self.left.items():

@@ -18,7 +18,17 @@ import typer
 from spectrum_cli import machine, options
 from spectrum_cli.flags import with_flags
 from spectrum_cli.loaded import Loaded, find_model
-from spectrum_cli.output import console, emit, emit_json, error, human_bytes, human_seconds, say
+from spectrum_cli.output import (
+    columns,
+    console,
+    emit,
+    emit_json,
+    error,
+    human_bytes,
+    human_seconds,
+    say,
+    terminal_width,
+)
 
 if TYPE_CHECKING:
     import rich.progress
@@ -156,7 +166,7 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
         emit_json(document)
     else:
-        emit("\n".join(table(document)))
+        emit("\n".join(table(document, terminal_width())))
 
 
 def _missing(document: dict[str, Any], folder: Path) -> str:
@@ -182,8 +192,8 @@ def _tell(document: dict[str, Any], folder: Path, began: float) -> None:
     say(f"{human_seconds(time.perf_counter() - began)} in all")
 
 
-def table(document: dict[str, Any]) -> list[str]:
-    """The figures in columns, the best method first."""
+def table(document: dict[str, Any], width: int | None = None) -> list[str]:
+    """The figures in columns, the best method first; of a narrow terminal those that fit it."""
     from spectrum.compare.figures import headings, row
 
     heads = [heading.partition(",")[0].upper() for heading in headings(document)]
@@ -193,16 +203,14 @@ def table(document: dict[str, Any]) -> list[str]:
             rows.append([method["name"], *row(method, document)])
         else:
             reasons[method["name"]] = method["unavailable"]
-    names = [cells[0] for cells in rows] + list(reasons)
-    columns = [names, *list(zip(*rows, strict=True))[1:]]
-    widths = [max(map(len, column)) for column in columns]
-    lines = [
-        "  ".join(cell.ljust(wide) for cell, wide in zip(cells, widths, strict=True)).rstrip()
-        for cells in rows
+    wide = max(len(name) for name in (*(cells[0] for cells in rows), *reasons))
+    rows = [[cells[0].ljust(wide), *cells[1:]] for cells in rows]
+    fewer = [
+        [[cells[0], *(cells[1 + heads.index(head)] for head in kept)] for cells in rows]
+        for kept in (("COMPUTED", "DENOISING", "PSNR", "GAIN"), ("COMPUTED", "PSNR"), ("PSNR",))
     ]
-    return lines + [
-        f"{name.ljust(widths[0])}  {with_flags(reason)}" for name, reason in reasons.items()
-    ]
+    lines = columns([rows, *fewer], width)
+    return lines + [f"{name.ljust(wide)}  {with_flags(reason)}" for name, reason in reasons.items()]
 
 
 def _speedup(preset: Preset, ask: Callable[..., Request], given: float | None) -> float:

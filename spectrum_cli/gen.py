@@ -86,7 +86,7 @@ def gen(
     files = files_for(request, seeds, output, force, fps, as_json=as_json)
     loaded = Loaded(request, device, layout, quiet)
     if dry_run:
-        say_plan(request, seeds, files, as_json)
+        say_plan(request, seeds, files, as_json, quiet)
         return
     made, files = make_all(loaded, seeds, files, as_json, preview, progress)
     total = time.perf_counter() - began

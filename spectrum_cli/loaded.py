@@ -79,7 +79,7 @@ class Loaded:
 
         check_reachable(self.request.preset, self.options.weights)
         request, device = self.request, self.device  # before what takes longer to import
-        silence(self.quiet)
+        silence(self.quiet, request.preset.name)
         from spectrum.pipeline.fit import expect
         from spectrum.pipeline.loading import load_pipeline
 

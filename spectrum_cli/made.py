@@ -7,6 +7,8 @@ import re
 from itertools import islice
 from pathlib import Path
 
+from spectrum.errors import UsageError
+
 
 def find(text: str) -> Path:
     """The file itself, that of a manifest's line, or the first of a folder of frames."""
@@ -14,11 +16,21 @@ def find(text: str) -> Path:
     line = re.fullmatch(r"(.+\.jsonl):(\d{1,9})", text, re.S)
     if line and not os.path.exists(path):
         path = _of_line(Path(line[1]), int(line[2]))
-    return path / "0000.png" if os.path.isdir(path) else path
+    if not os.path.isdir(path):
+        return path
+    if frames := frames_of(path):
+        return frames[0]
+    if (path / "manifest.jsonl").is_file():
+        raise UsageError(f"{path} is a batch's folder; give a file of it, or its manifest.jsonl:1")
+    raise UsageError(f"{path} is no folder of numbered frames; give one, or a file")
+
+
+def frames_of(folder: Path) -> list[Path]:
+    """The numbered frames in a folder, in their order."""
+    return sorted(path for path in folder.iterdir() if re.fullmatch(r"\d{4}\.png", path.name))
 
 
 def _of_line(manifest: Path, number: int) -> Path:
-    from spectrum.errors import UsageError
     from spectrum.pipeline.foreign import parse_json
 
     where = f"{manifest}:{number}"

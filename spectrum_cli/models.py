@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spectrum_cli.help import Command, Group
 from spectrum_cli.options import Json, complete_model
-from spectrum_cli.output import emit, emit_as_it_is, emit_json, say
+from spectrum_cli.output import columns, emit, emit_as_it_is, emit_json, say, terminal_width
 
 if TYPE_CHECKING:
     from spectrum.pipeline.preset import Preset
@@ -32,7 +30,7 @@ def models(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         emit_json({"models": rows})
         return
-    for line in table(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None):
+    for line in table(rows, terminal_width()):
         emit(line)
 
 
@@ -45,17 +43,9 @@ def table(rows: list[dict[str, Any]], width: int | None) -> list[str]:
             [row["name"], row["pipeline"], row["size"], str(row["steps"]),
              f"{row['speedup']:g}", row["method"], here]
         )  # fmt: skip
-    for kept in (slice(None), (0, 2, 3, 4, 6), (0, 2, 6), (0,)):
-        columns = list(zip(*lines, strict=True))
-        columns = columns[kept] if isinstance(kept, slice) else [columns[k] for k in kept]
-        widths = [max(map(len, column)) for column in columns]
-        if width is None or sum(widths) + 2 * (len(widths) - 1) <= width:
-            break
-        lines = [[*line[:6], line[6].partition(":")[0]] for line in lines]  # without where
-    return [
-        "  ".join(cell.ljust(wide) for cell, wide in zip(cells, widths, strict=True)).rstrip()
-        for cells in zip(*columns, strict=True)
-    ]
+    short = [[*line[:6], line[6].partition(":")[0]] for line in lines]  # without where
+    fewer = [[[line[k] for k in kept] for line in short] for kept in ((0, 2, 3, 4, 6), (0, 2, 6))]
+    return columns([lines, *fewer, [line[:1] for line in lines]], width)
 
 
 @app.command(cls=Command)

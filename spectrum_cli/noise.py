@@ -18,11 +18,11 @@ def hush() -> None:
     warnings.simplefilter("ignore")
 
 
-def silence(quiet: bool = False) -> None:
+def silence(quiet: bool = False, model: str = "the model") -> None:
     """To be called before diffusers and transformers are imported.
 
     Progress bars and warnings of theirs are turned off, but for diffusers' own warnings on a
-    prompt or a value that it changed: those are passed on, a line each, unless `quiet`.
+    prompt or a value that it changed: those are passed on, a line each and once, unless `quiet`.
     """
     hush()
     from diffusers.utils import logging as diffusers_logging
@@ -36,21 +36,32 @@ def silence(quiet: bool = False) -> None:
     logger = logging.getLogger("diffusers")
     for handler in [h for h in logger.handlers if isinstance(h, _PassOn)]:
         logger.removeHandler(handler)
-    if not quiet:
-        logger.addHandler(_PassOn(logging.WARNING))
+    logger.addHandler(_PassOn(quiet, model))  # with none at all, Python prints them by itself
 
 
 class _PassOn(logging.Handler):
+    def __init__(self, quiet: bool, model: str) -> None:
+        super().__init__(logging.WARNING)
+        self._quiet, self._model = quiet, model
+        self._said: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
         # What fails in loading is an error; that guiders may change is no concern of a user's.
-        if not record.name.endswith(("pipeline_utils", "modeling_utils", "guider_utils")):
-            say(_sentence(" ".join(record.getMessage().split())), style="dim")
+        if record.name.endswith(("pipeline_utils", "modeling_utils", "guider_utils")):
+            return
+        told = _sentence(" ".join(record.getMessage().split()), self._model)
+        if not self._quiet and told not in self._said:
+            self._said.add(told)
+            say(told, style="dim")
 
 
-def _sentence(told: str) -> str:
-    """What diffusers says, and in plain words if it is that a prompt was cut."""
-    cut = re.search(r"part of your input was truncated because .*?(\d+) tokens: (.*)", told)
+def _sentence(told: str, model: str) -> str:
+    """What diffusers says, and in plain words if it is that a prompt was cut: without the words
+    that it lists, as some pipelines take them from another place than where they cut."""
+    cut = re.search(r"input was truncated because (\S+) .*?(\d+) tokens", told)
     if cut is None:
         return f"diffusers: {told}"
-    lost = " ".join(re.findall(r"'([^']*)'", cut[2])) or cut[2]
-    return f"note: the model reads {cut[1]} tokens of a prompt; these words were lost: {lost}"
+    reader = model if cut[1].startswith("`") else f"{model}'s {cut[1]}"
+    return (
+        f"note: {reader} reads the first {cut[2]} tokens of a prompt; what is beyond is lost to it"
+    )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +72,23 @@ def emit_json(document: dict[str, Any], indent: int | None = None) -> None:
 def _put(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def terminal_width() -> int | None:
+    """Of the terminal that shows stdout; None: there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def columns(tables: Iterable[list[list[str]]], width: int | None) -> list[str]:
+    """The first of these tables (rows of cells) that is not wider than that, or else the last."""
+    for rows in tables:
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        if width is None or sum(widths) + 2 * (len(widths) - 1) <= width:
+            break
+    return [
+        "  ".join(cell.ljust(wide) for cell, wide in zip(cells, widths, strict=True)).rstrip()
+        for cells in rows
+    ]
 
 
 def on_one_terminal() -> bool:

@@ -52,10 +52,13 @@ def targets(
     """
     if output == STDOUT:
         return [_stdout(request, seeds)]
+    from spectrum.pipeline.formats import check_rate
+
     folder, stem, ending = _split(request, output)
     asked_for = stem is not None
     if usual and not asked_for:
         stem, ending = Path(usual).stem, Path(usual).suffix
+    check_rate(ending, request.frames, request.fps)
     if not os.path.isdir(folder):
         raise SpectrumError(f"{folder}: no such folder; create it with `mkdir -p '{folder}'`")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -118,7 +121,9 @@ def _stems(request: Request, seeds: list[int], stem: str | None) -> list[str]:
 
 
 def _default_ending(request: Request) -> str:
-    return ".mp4" if request.preset.video is not None and request.frames > 1 else ".png"
+    from spectrum.pipeline.formats import endings
+
+    return endings(request.preset.video is not None, request.frames)[0]
 
 
 def _stdout(request: Request, seeds: list[int]) -> Target:
@@ -132,7 +137,7 @@ def _stdout(request: Request, seeds: list[int]) -> Target:
 
 def _split(request: Request, output: str | None) -> tuple[Path, str | None, str]:
     """Folder, stem (None: from model, prompt and seed) and ending."""
-    from spectrum.pipeline.formats import FILMS, STILLS
+    from spectrum.pipeline.formats import endings
 
     default = _default_ending(request)
     if output is None:
@@ -140,11 +145,11 @@ def _split(request: Request, output: str | None) -> tuple[Path, str | None, str]
     path = Path(output)
     if output.endswith(("/", os.sep)) or os.path.isdir(output):  # also of a name too long
         return path, None, default
-    allowed = STILLS
-    if request.preset.video is not None:
-        allowed = (*FILMS, *(STILLS if request.frames == 1 else (".png",)))
+    allowed = endings(request.preset.video is not None, request.frames)
+    if request.frames > 1:
+        allowed = (*allowed, ".png")  # a folder of them
     if path.suffix.lower() not in allowed:
-        told = ", ".join(dict.fromkeys((default, *allowed)))
+        told = ", ".join(allowed)
         raise UsageError(
             f"{output}: {request.preset.name} writes {told};"
             f" try --output {path.with_suffix(default)}, or an existing folder"

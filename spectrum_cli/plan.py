@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectrum_cli import options
 from spectrum_cli.loaded import find_model
-from spectrum_cli.output import emit, emit_json, human_bytes
+from spectrum_cli.output import emit, emit_json, human_bytes, terminal_width
 
 if TYPE_CHECKING:
     from spectrum.pipeline.request import Request
@@ -110,8 +110,9 @@ def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
     other = mark.pending if plan.adaptive else mark.forecast
     emit(f"{request.preset.name}, {plan.num_steps} steps, method {request.method.name}")
     emit("")
-    for start in range(0, plan.num_steps, 50):
-        steps = range(start, min(start + 50, plan.num_steps))
+    row = min(50, max(5, (terminal_width() or 50) // 5 * 5))  # steps that a terminal has room for
+    for start in range(0, plan.num_steps, row):
+        steps = range(start, min(start + row, plan.num_steps))
         emit("".join(f"{s:<5d}" for s in steps if s % 5 == 0).rstrip())
         emit("".join(mark.computed if s in computed else other for s in steps))
     emit("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectrum_cli import machine, options
+from spectrum_cli import machine, options, sameness
 from spectrum_cli.gen import end, files_for, make_all, seeds_from
 from spectrum_cli.loaded import Loaded, find_model
-from spectrum_cli.made import find
+from spectrum_cli.made import find, frames_of
 from spectrum_cli.output import emit_json, say
 from spectrum_cli.told import document, summary
 
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
     from spectrum.pipeline.document import Document
     from spectrum.pipeline.generate import Generation
     from spectrum.pipeline.loading import Options
-    from spectrum.pipeline.media import Frames
     from spectrum.pipeline.preset import Preset
     from spectrum.pipeline.request import Request
-    from spectrum_cli.paths import Target
 
 _ASKED = (  # of `resolve`
     "negative_prompt", "width", "height", "frames", "fps", "steps", "guidance", "speedup",
@@ -40,7 +39,7 @@ _LOADS = {
 def rerun(
     context: typer.Context,
     file: Annotated[
-        str, typer.Argument(help="A file that spectrum wrote, or manifest.jsonl:LINE.")
+        str, typer.Argument(help="A file or folder that spectrum wrote, or manifest.jsonl:LINE.")
     ],
     prompt: Annotated[str | None, typer.Option(help="Another one.")] = None,
     model: options.Model = "",
@@ -85,7 +84,7 @@ def rerun(
     began = time.perf_counter()
     from spectrum.pipeline.document import read_document
 
-    path = find(file)
+    path, whole = find(file), os.path.isdir(file)
     told = read_document(path)
     given = _given(context)
     loaded = Loaded(*_prepare(told, given, quiet), quiet)
@@ -95,17 +94,18 @@ def rerun(
     differences = _differences(told, loaded)
     for difference in differences if not quiet else ():
         say(difference)
-    before = _pictures(path, told)
+    before = sameness.before(frames_of(path.parent) if whole else [path], told)
     made, files = make_all(loaded, seeds, files, as_json, preview)
-    verdict = _compare(before, _made(made[0], files[0], told))
+    verdict = sameness.judge(before, sameness.now(made[0], files[0], told, path, whole))
+    again = path.parent if whole else path
     total = time.perf_counter() - began
     if as_json:
-        again = {"again": str(path), "differences": differences, **verdict}
-        emit_json({**document(loaded, seeds, files, made, total), **again})
+        more = {"again": str(again), "differences": differences, **verdict.document(whole)}
+        emit_json({**document(loaded, seeds, files, made, total), **more})
     if not quiet:
         summary(made, total)
-        what = "film" if told.frames > 1 and told.frame is None else "picture"
-        say(_sentence(path, what, verdict, _other_steps(told, given, made[0])))
+        what = "film" if whole or (told.frames > 1 and told.frame is None) else "picture"
+        say(verdict.sentence(again, what, whole, _other_steps(told, given, made[0])))
     end(files)
 
 
@@ -137,6 +137,7 @@ def _prepare(told: Document, given: dict[str, Any], quiet: bool) -> tuple[Reques
     What the file names and is loaded for it is said before anything looks for it.
     """
     from spectrum.pipeline.catalog import preset_paths
+    from spectrum.pipeline.checks import STEP_LISTS
     from spectrum.pipeline.document import check_places, extra_texts, places
 
     extras = given.pop("extras", [])
@@ -161,10 +162,15 @@ def _prepare(told: Document, given: dict[str, Any], quiet: bool) -> tuple[Reques
     for name in ("offload", "history") if device != told.device else ():
         if name not in given:
             asked.pop(name, None)
-    return _request(preset, asked, texts), device, _layout(preset, asked)
+    if "steps" not in given and replaced.intersection(STEP_LISTS):
+        asked.pop("steps", None)
+    usual = None if "speedup" in given else asked.pop("speedup", None)
+    return _request(preset, asked, texts, usual), device, _layout(preset, asked)
 
 
-def _request(preset: Preset, asked: Mapping[str, Any], extras: list[str]) -> Request:
+def _request(
+    preset: Preset, asked: Mapping[str, Any], extras: list[str], usual_speedup: float | None
+) -> Request:
     from spectrum import methods
     from spectrum.pipeline.request import resolve
 
@@ -175,8 +181,9 @@ def _request(preset: Preset, asked: Mapping[str, Any], extras: list[str]) -> Req
         values["quality"] = str(values["quality"])
     image = Path(asked["image"]) if "image" in asked else None
     return resolve(
-        preset, asked["prompt"], **values, image=image, loras=asked.get("loras", ()), extras=extras
-    )
+        preset, asked["prompt"], **values, image=image, loras=asked.get("loras", ()),
+        extras=extras, usual_speedup=usual_speedup,
+    )  # fmt: skip
 
 
 def _layout(preset: Preset, asked: Mapping[str, Any]) -> Options:
@@ -216,54 +223,7 @@ def _differences(told: Document, loaded: Loaded) -> list[str]:
     return told.differences(now)
 
 
-def _pictures(path: Path, told: Document) -> Frames | None:
-    """The file's, if they have the size that it says."""
-    from spectrum.pipeline.media import read_frames
-
-    if told.width is None or told.height is None:
-        return None
-    count = 1 if told.frame is not None else told.frames
-    return read_frames(path, (count, told.height, told.width))
-
-
-def _made(made: Generation, file: Target, told: Document) -> Frames | None:
-    """What corresponds to the old file's, after encoding where it is encoded."""
-    from spectrum.pipeline.media import read_frames
-
-    count, height, width = made.frames.shape[:3]
-    frames: Frames | None = made.frames
-    if not (file.is_folder or file.is_stdout or file.path.suffix.lower() == ".png"):
-        frames = read_frames(file.path, (count, height, width))
-    if frames is not None and told.frame is not None:
-        return frames[told.frame : told.frame + 1]
-    return frames
-
-
-def _compare(before: Frames | None, now: Frames | None) -> dict[str, Any]:
-    """`same` is None where there is nothing to compare, `psnr` also where all is equal."""
-    import numpy as np
-
-    if before is None or now is None or before.shape != now.shape:
-        return {"same": None if before is None else False, "psnr": None}
-    if np.array_equal(before, now):
-        return {"same": True, "psnr": None}
-    from spectrum.compare.metrics import psnr
-
-    old, new = (np.divide(frames, 255, dtype=np.float32) for frames in (before, now))
-    return {"same": False, "psnr": psnr(new, old)}
-
-
 def _other_steps(told: Document, given: Mapping[str, Any], made: Generation) -> str:
     if set(given) - {"prompt", "seed"} or made.report.computed_steps == told.computed_steps:
         return ""
     return "; other steps were computed than then"
-
-
-def _sentence(path: Path, what: str, verdict: Mapping[str, Any], steps: str) -> str:
-    if verdict["same"]:
-        return f"the same {what} as {path}{steps}"
-    if verdict["psnr"] is not None:
-        return f"not the same {what} as {path}: PSNR {verdict['psnr']:.1f} dB{steps}"
-    if verdict["same"] is None:
-        return f"{path} has another size than it says, so it was changed and is not compared"
-    return f"not the same size as {path}"

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from spectrum_cli.paths import Target
 
 
-def say_plan(request: Request, seeds: list[int], files: list[Target], as_json: bool) -> None:
+def say_plan(
+    request: Request, seeds: list[int], files: list[Target], as_json: bool, quiet: bool
+) -> None:
     """What a run would do, on standard output; its paths alone where that is not JSON."""
     plan = request.plan
     computed = None if plan.adaptive else list(plan.computed_steps)
@@ -28,6 +30,8 @@ def say_plan(request: Request, seeds: list[int], files: list[Target], as_json: b
         return
     for file in files:
         emit_as_it_is(str(file.path))
+    if quiet:
+        return
     count = "as many steps as it takes" if computed is None else f"{len(computed)} steps"
     say(f"{request.preset.name} would compute {count} of {request.run_steps}; nothing was loaded")
 
@@ -92,7 +96,7 @@ def say_written(request: Request, seed: int, file: Target, one: Generation) -> N
 
     frames, height, width = one.frames.shape[:3]
     size = f"{width}×{height}"
-    if request.fps:
+    if request.fps and frames > 1:
         size += f", {frames} frames at {request.fps} fps"
     if file.path != file.asked and not file.by_user:
         say(f"{file.asked.name} exists already and was kept; --force overwrites it")
@@ -108,9 +112,12 @@ def summary(made: list[Generation], total: float) -> None:
     steps = made[0].report.num_steps
     counts = sorted({len(one.report.computed_steps) for one in made})
     computed = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    others = {steps: "", steps - 1: ", the other one forecast"}.get(
+        counts[0], ", the others forecast"
+    )
     seconds = sum(one.denoise_seconds for one in made)
     say(
-        f"{computed} of {steps} steps computed, the others forecast;"
+        f"{computed} of {steps} steps computed{others};"
         f" denoised in {human_seconds(seconds)}"
         + (f", {human_seconds(seconds / len(made))} each" if len(made) > 1 else "")
     )

@@ -35,6 +35,7 @@ from spectrum.errors import UsageError
 from spectrum.pipeline import files as files_module
 from spectrum.pipeline import generate as generate_module
 from spectrum.pipeline.catalog import find_preset
+from spectrum.pipeline.formats import endings
 from spectrum.pipeline.loading import Options, load_pipeline
 from spectrum.pipeline.media import encode_png, read_metadata
 
@@ -156,7 +157,7 @@ def test_any_prompt_makes_a_safe_name(tmp_path, prompt, template):
     names = Names(template)
     values = {"prompt": prompt, "index": 1, "seed": 2, "model": prompt[:50]}
     for _ in range(3):
-        name = names.of(values, ".png")
+        name = names.of(values, ".png", 1)
         assert len(name.encode()) <= 255
         assert name[0] not in "-. ~"
         assert not re.search(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e]', name)
@@ -170,11 +171,11 @@ def test_any_prompt_makes_a_safe_name(tmp_path, prompt, template):
 
 def test_names_tell_what_they_are_of():
     values = {"prompt": "A Red   circle, on blue", "index": 7, "seed": 3, "speedup": "4.5"}
-    assert Names().of(values, ".png") == "0007-a-red-circle-on-blue-3.png"
-    assert Names("{prompt:10} {speedup}x").of(values, ".mp4") == "a-red 4.5x.mp4"
+    assert Names().of(values, ".png", 1) == "0007-a-red-circle-on-blue-3.png"
+    assert Names("{prompt:10} {speedup}x").of(values, ".mp4", 1) == "a-red 4.5x.mp4"
     assert words("été 日本 हिन्दी!") == "été-日本-हिन्दी"
     names = Names("{prompt:1}")
-    made = [names.of({"prompt": p}, ".png") for p in ("a", "A", "a", "b")]
+    made = [names.of({"prompt": p}, ".png", 1) for p in ("a", "A", "a", "b")]
     assert made == ["a.png", "a-2.png", "a-3.png", "b.png"]
     for template in ("{promt}", "a/{seed}", "", "{", "{seed:x}"):
         with pytest.raises(UsageError, match="`name`"):
@@ -182,11 +183,37 @@ def test_names_tell_what_they_are_of():
 
 
 def test_a_job_names_its_output():
-    assert asked_name("hero", ".png") == asked_name("hero.png", ".png") == "hero"
-    assert asked_name("v1.5", ".mp4") == "v1.5"
-    for output in ("a/b", "a.mp4", "-x", "con", "a?.png", " ", "..", "x\n"):
+    stills, films = endings(False, 1), endings(True, 9)
+    assert asked_name("hero", stills) == asked_name("hero.PNG", stills) == ("hero", ".png")
+    assert asked_name("v1.5", films) == ("v1.5", ".mp4")
+    assert asked_name("a.jpeg", stills) == ("a", ".jpeg")
+    assert asked_name("a.gif", films) == ("a", ".gif")
+    for output in ("a/b", "a.mp4", "a.bmp", "-x", "con", "a?.png", " ", "..", "x\n"):
         with pytest.raises(UsageError, match="output"):
-            asked_name(output, ".png") and asked_name(output.strip(" ") + "\n?", ".png")
+            asked_name(output, stills) and asked_name(output.strip(" ") + "\n?", stills)
+
+
+def test_lines_that_name_one_file_are_an_error_and_jobs_of_a_line_have_numbers():
+    x = {"prompt": "x", "output": "a.jpg"}
+    swept = jobs_of(x, {"prompt": "y"}, sweep=[{"seed": 1}, {"seed": 2}])
+    assert [job.name for job in swept[:2]] == ["a.jpg", "a-2.jpg"]
+    still, film = {"prompt": "x"}, {"prompt": "x", "model": "demo-video"}
+    assert [job.name for job in jobs_of(still, names=Names("{seed}.JPG"))] == ["0.jpg"]
+    with pytest.raises(JobErrors, match=r"^line 2: `name` in .jpg: this job writes .mp4"):
+        jobs_of(still, film, names=Names("{seed}.jpg"))
+    png, jpg = jobs_of({"prompt": "x", "seed": 0}, x)
+    assert png.id != jpg.id  # other pixels
+    film = {"prompt": "x", "model": "demo-video", "output": "b.gif", "fps": 60}
+    with pytest.raises(JobErrors) as wrong:
+        jobs_of({"prompt": "y"}, x, {"prompt": "y", "output": "A.JPG"}, {**x, "seed": 5}, film,
+                {"prompt": "z", "output": "0001-y-0.png"})  # fmt: skip
+    assert wrong.value.problems == [
+        "line 3: output 'A.jpg' is what line 2 writes; give each its own",
+        "line 4: output 'a.jpg' is what line 2 writes; give each its own",
+        "line 5: a GIF shows 50 frames a second at most, not 60; give `fps` 50, or write an .mp4,"
+        " .webm or .webp",
+        "line 6: output '0001-y-0.png' is what line 1 writes; give each its own",
+    ]
 
 
 # -- jobs ----------------------------------------------------------------------------------------
@@ -646,14 +673,14 @@ def test_what_gen_makes(spectrum, tmp_path):
     jobs = [
         {"prompt": "a red circle", "seed": 3},
         {"prompt": "a red circle moves left", "model": "demo-video", "frames": 5, "seed": 1},
-        {"prompt": "a blue ring", "image": "in.png", "strength": 0.5, "output": "ring"},
+        {"prompt": "a blue ring", "image": "in.png", "strength": 0.5, "output": "ring.webp"},
         {"prompt": "a red circle", "seed": 4, "guidance": 2, "negative_prompt": "blue"},
     ]
     (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
     steps = ["--steps", 6, "--speedup", 1.5]
     assert spectrum("batch", "jobs.jsonl", "-o", "out", *steps, "-q")[0] == 0
     made = {line["index"]: tmp_path / "out" / line["file"] for line in manifest(tmp_path / "out")}
-    assert made[3].name == "ring.png"
+    assert made[3].name == "ring.webp"
     assert made[2].suffix == ".mp4"
     for index, job in enumerate(jobs, 1):
         given = [
@@ -667,6 +694,12 @@ def test_what_gen_makes(spectrum, tmp_path):
         assert {k: v for k, v in ours.items() if k != "job"} == other
         if alone.suffix == ".png":
             assert np.array_equal(Image.open(made[index]), Image.open(alone))
+    lines = manifest(tmp_path / "out")
+    (tmp_path / "out" / "manifest.jsonl").unlink()  # each file says of itself what it is
+    assert spectrum("batch", "jobs.jsonl", "-o", "out", *steps, "-q")[0] == 0
+    assert {x["id"]: x["file"] for x in manifest(tmp_path / "out")} == {
+        x["id"]: x["file"] for x in lines
+    }
 
 
 def test_jobs_that_share_a_call_stay_what_they_are(spectrum, tmp_path):
@@ -857,7 +890,7 @@ def test_a_full_disk_stops_and_the_same_command_goes_on(
     args = ["batch", prompts, "-o", "out", *SMALL, "-q"]
     with monkeypatch.context() as patch:
         if where == "encode":
-            patch.setattr(run, "encode_png", full)
+            patch.setattr(run, "encode", full)
         else:
             patch.setattr(manifest_module.Manifest, "append", full)
         code, out, err = spectrum(*args)

@@ -55,7 +55,11 @@ def test_what_is_left_is_told_by_jobs_of_the_same_shape(clock, capsys):
     assert display.state() == "4 of 5 done, about 2.0 s left"
     assert make(jobs[2], 2) == "5 of 5 done"
     display.summary()
-    told = capsys.readouterr().err.splitlines()[-1]
+    stream = Display(Path("out"), None, quiet=False, as_json=False)
+    stream.begin(jobs[0])
+    stream.ended(ended(jobs[0]))
+    assert stream.state() == "1 done"
+    told = capsys.readouterr().err.splitlines()[-2]
     assert told == "3 made, 1 made before, 1 made by other processes; 72.0 s; all in out"
 
 

@@ -387,6 +387,11 @@ def test_what_is_no_preset(spectrum, tmp_path, text):
 
 def test_refusals_of_show(spectrum, tmp_path):
     refused(spectrum("show", "no.png"), "no such file")
+    for name in ("made", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "made" / "manifest.jsonl").touch()
+    refused(spectrum("show", "other"), "other is no folder of numbered frames")
+    refused(spectrum("show", "made"), "made is a batch's folder", "manifest.jsonl:1")
     Image.new("RGB", (8, 8)).save(tmp_path / "other.png")
     refused(spectrum("show", "other.png"), "did not write this file")
     (tmp_path / "text.png").write_text("hello")
@@ -411,6 +416,16 @@ def test_plan(spectrum):
     assert "3.57×" in out
     # 14 features (all: the last forecast step is 49) of two branches, 320 MiB each
     assert "history 8.7 GiB: 14 features of 2 guidance branches in bfloat16" in out
+
+
+def test_a_plan_fits_a_terminal(spectrum, monkeypatch):
+    from spectrum_cli import plan
+
+    monkeypatch.setattr(plan, "terminal_width", lambda: 43)
+    _, out, _ = spectrum("plan", "--steps", 60)
+    rows = out.splitlines()[2:6]
+    assert [len(row) for row in rows] == [37, 40, 17, 20]  # numbers above dots
+    assert rows[2].startswith("40   45")
 
 
 def test_plan_by_alpha(spectrum):

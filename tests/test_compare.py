@@ -401,6 +401,24 @@ def test_refusals_of_compare(spectrum, flux_args, tmp_path):
 # -- the page ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("width", [None, 80, 60, 40])
+def test_a_table_fits_a_terminal_and_no_figure_is_broken(width):
+    from spectrum_cli.compare import table
+
+    mean = {"mean": 42.5, "error": 1.25, "worst": 41.0, "median": 3.5}
+    method = {
+        "name": "published:0.5", "runs": [1], "computed_steps": mean, "psnr": mean, "gain": mean,
+        "speedup": {"denoise": mean, "whole": mean}, "ssim": mean, "lpips": mean,
+    }  # fmt: skip
+    left_out = {"name": "a-cache-of-others", "unavailable": "no", "runs": [], "lpips": None}
+    *rows, last = table({"methods": [method, left_out], "steps": 50}, width)
+    assert max(map(len, rows)) <= (width or 200)
+    assert last == "a-cache-of-others  no"
+    heads = rows[0].split()
+    assert (heads[0], "PSNR" in heads, len(heads) == 9) == ("METHOD", True, width is None)
+    assert "42.50 ± 1.25" in rows[1]
+
+
 def test_the_page_shows_what_looks_like_markup_as_it_is(tmp_path):
     hostile = "</script><script>alert('x')</script> & {{ about }} {% raw %} \u2028"
     (tmp_path / "x.png").write_bytes(b"x")

@@ -163,14 +163,18 @@ def test_loras_that_do_not_fit(spectrum, flux_args, tmp_path, folders):
 # -- further arguments ---------------------------------------------------------------------------
 
 
-def test_set(spectrum, flux_args, tmp_path):
+def test_set(spectrum, flux_args, folders, tmp_path):
+    args = ["gen", *FLUX, "--weights", folders / "flux", "--quiet"]
     code, _, err = spectrum(
-        "gen", *but(flux_args, "--steps", "3", "--speedup", "1.5"), "-o", "a.png",
-        "--set", "max_sequence_length=8", "--set", "sigmas=[1.0, 0.5, 2e-1]", "x",
+        *args, "--set", "max_sequence_length=8", "--set", "sigmas=[1.0, 0.5, 2e-1]",
+        "-o", "a.png", "x",
     )  # fmt: skip
     assert (code, err) == (0, "")
-    extras = read_metadata(Path("a.png"))["extras"]
-    assert extras["max_sequence_length"] == 8
+    made = read_metadata(Path("a.png"))
+    assert made["extras"]["max_sequence_length"] == 8
+    assert (made["steps"], made["speedup"]) == (3, 1.5)  # as many as are named, as fast as may be
+    given = ["--steps", 4, "--set", "sigmas=[1.0, 0.5]"]
+    refused(spectrum(*args, *given, "x"), "sigmas names 2 steps", "leave --steps")
     for text, words in {
         "max_sequence=8": ("max_sequence_length",),
         "height=8": ("--height",),

@@ -217,6 +217,7 @@ def test_standard_output(flux_args, wan_args, tmp_path):
 def test_endings_that_are_not_written(spectrum, flux_args, wan_args):
     refused(spectrum("gen", *flux_args, "-o", "x.bmp", "x"), ".png, .jpg, .jpeg, .webp", "x.png")
     refused(spectrum("gen", *wan_args, "-o", "x.jpg", "x"), ".mp4, .webm, .gif, .webp, .png")
+    refused(spectrum("gen", *wan_args, "-o", "x.gif", "--fps", 60, "x"), "50 frames", "--fps 50")
     assert spectrum("gen", *wan_args, "-q", "-o", "x.gif", "x")[:2] == (0, "x.gif\n")
     code, _, err = spectrum("rerun", "x.gif")
     assert code == 0

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import tiny_videos
 import torch
+from PIL import Image
 
-from spectrum.errors import SpectrumError
+from spectrum.errors import SpectrumError, UsageError
+from spectrum.pipeline.formats import check_rate
 from spectrum.pipeline.media import (
     encode,
     read_frames,
@@ -189,6 +191,24 @@ def test_a_film_in_any_format(tmp_path, ending):
     assert read_metadata(path) == DOCUMENT
     found = read_frames(path, (5, 34, 50))
     assert np.abs(found.astype(int) - frames).max() <= 6
+
+
+@pytest.mark.parametrize(("ending", "fps"), [(".gif", 8), (".gif", 50), (".webp", 60)])
+def test_a_film_of_pictures_lasts_as_long_as_it_says(tmp_path, ending, fps):
+    path = tmp_path / f"a{ending}"
+    frames = np.stack([np.full((34, 50, 3), (40 * k, 90, 20), np.uint8) for k in range(5)])
+    encode(path, ending, frames, DOCUMENT, fps)
+    shown = []
+    with Image.open(path) as film:
+        for number in range(5):
+            film.seek(number)
+            film.load()
+            shown.append(film.info["duration"])
+    assert abs(sum(shown) - 5000 / fps) <= (5 if ending == ".gif" else 0.5)
+    assert max(shown) - min(shown) <= (10 if ending == ".gif" else 1)
+    with pytest.raises(UsageError, match="50 frames a second at most"):
+        check_rate(".GIF", 2, 51)
+    check_rate(".gif", 2, 50)
 
 
 def test_a_webm_has_sound(tmp_path):

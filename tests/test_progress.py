@@ -1,6 +1,9 @@
 import io
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -87,17 +90,52 @@ def test_of_several_it_says_which_one_and_the_time_for_all():
     assert "for all" not in render(after(10, 5), 80)[-1]
 
 
-def test_what_diffusers_cuts_off_a_prompt_is_a_sentence():
-    from spectrum_cli.noise import _sentence
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_diffusers_says_is_a_line_each_said_once_or_not_at_all(capsys, quiet):
+    import logging
 
-    told = _sentence(
-        "The following part of your input was truncated because CLIP can only handle sequences up"
-        " to 77 tokens: ['in the rain', 'at dusk']"
+    from spectrum_cli.noise import silence
+
+    silence(quiet, "demo-image")
+    cut = "The following part of your input was truncated because"
+    for seed in range(2):
+        log = logging.getLogger("diffusers.pipelines.flux.pipeline_flux")
+        log.warning(f"{cut} `max_sequence_length` is set to  20 tokens: ['']")
+        log.warning(f"{cut} CLIP can only handle sequences up to 77 tokens: ['at dusk {seed}']")
+        log.warning("odd")
+        logging.getLogger("diffusers.pipelines.pipeline_utils").warning("fp16 on a CPU")
+    silence(quiet=True)
+    told = [
+        "note: demo-image reads the first 20 tokens of a prompt; what is beyond is lost to it",
+        "note: demo-image's CLIP reads the first 77 tokens of a prompt; what is beyond is lost to"
+        " it",
+        "diffusers: odd",
+    ]
+    assert capsys.readouterr().err.splitlines() == ([] if quiet else told)
+
+
+@pytest.mark.parametrize(
+    ("computed", "steps", "told"),
+    [
+        (1, 1, "1 of 1 steps computed; denoised in 1.0 s"),
+        (3, 4, "3 of 4 steps computed, the other one forecast; denoised in 1.0 s"),
+        (2, 4, "2 of 4 steps computed, the others forecast; denoised in 1.0 s"),
+    ],
+)
+def test_a_summary_names_others_where_there_are_any(capsys, computed, steps, told):
+    from spectrum_cli.told import say_written, summary
+
+    report = Report(steps, list(range(computed)))
+    for index in range(steps):
+        report.steps.append(Step(index, index < computed, 1.0))
+    made = SimpleNamespace(
+        report=report, denoise_seconds=1.0, frames=np.zeros((1, 8, 8, 3)), audio=None
     )
-    assert told == (
-        "note: the model reads 77 tokens of a prompt; these words were lost: in the rain at dusk"
-    )
-    assert _sentence("odd") == "diffusers: odd"
+    summary([made], 1.0)
+    assert told in capsys.readouterr().err.splitlines()
+    file = SimpleNamespace(path=Path("a.png"), asked=Path("a.png"), by_user=True)
+    say_written(SimpleNamespace(fps=8), 3, file, made)
+    assert capsys.readouterr().err == "wrote a.png  (8×8, seed 3)\n"  # a picture has no rate
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 200])

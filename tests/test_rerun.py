@@ -94,6 +94,19 @@ def test_a_film(spectrum, folders):
     assert (code, out) == (0, "film-again\n")
     assert err.endswith("the same picture as film/0002.png\n")
     assert len(list(Path("film-again").glob("*.png"))) == 5
+    assert spectrum("rerun", "film")[2].endswith("the same film as film\n")
+    Image.new("RGB", (32, 48)).save("film-again/0003.png")
+    Path("film-again/0000.png").unlink()
+    Path("film-again/0004.png").rename("film-again/0007.png")
+    code, out, err = spectrum("rerun", "film-again", "--json")
+    told = json.loads(out)
+    assert (code, told["again"], told["same"]) == (0, "film-again", False)
+    assert told["missing"] == ["0000.png", "0004.png"]
+    assert (told["differing"], told["foreign"]) == (["0003.png"], ["0007.png"])
+    assert err.splitlines()[-1].startswith(
+        f"not the same film as film-again: PSNR {told['psnr']:.1f} dB; missing 0000.png, 0004.png"
+        " (2); differing 0003.png (1); not of it 0007.png (1)"
+    )
 
 
 @pytest.mark.parametrize("given", [["--quality", 0.03], ["--speedup", 1], []])
@@ -124,6 +137,8 @@ def test_single_values_are_replaced(spectrum, made):
         ("--method", "published", "--speedup", 1.2): {"method": "published", "target": "feature"},
         ("--prompt", "a dog", "--no-vae-tiling"): {"prompt": "a dog", "vae_tiling": False},
         ("--set", "max_sequence_length=4"): {"extras": {"max_sequence_length": 4}},
+        ("--steps", 2): {"steps": 2, "speedup": 1.0},  # the file's leaves too few to compute
+        ("--set", "sigmas=[1.0, 0.5]"): {"steps": 2, "speedup": 1.0},
         ("--width", 48): {"width": 48},
     }.items():
         code, _, err = spectrum("rerun", "a.png", *options, "-o", "b.png", "--force")

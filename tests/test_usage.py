@@ -17,6 +17,7 @@ def test_a_dry_run_says_what_would_be_made_and_makes_nothing(spectrum, tmp_path)
     code, out, err = spectrum(*PLAN, "--seed", "1,5", "a cat")
     assert (code, out.split()) == (0, ["flux.1-dev-a-cat-1.png", "flux.1-dev-a-cat-5.png"])
     assert err == "flux.1-dev would compute 8 steps of 12; nothing was loaded\n"
+    assert spectrum(*PLAN, "-q", "--seed", 1, "a cat") == (0, "flux.1-dev-a-cat-1.png\n", "")
     code, out, _ = spectrum(*PLAN, "--seed", 1, "--size", "512x256", "--json", "a cat")
     told = json.loads(out)
     assert (told["width"], told["height"], told["seeds"], told["dry_run"]) == (512, 256, [1], True)

@@ -22,6 +22,7 @@ from spectrum.batch.values import SEEDS, validated
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline import beforehand, known
 from spectrum.pipeline.discover import parameters, pipeline_class
+from spectrum.pipeline.formats import check_rate, endings
 from spectrum.pipeline.inputs import ImageFile
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.preset import Preset
@@ -194,12 +195,23 @@ class Checker:
             raise UsageError(f"these values can't be taken: {_words_of(error)}") from error
         if values.get("fps") is not None and request.frames == 1:
             raise UsageError("one frame is a picture, so `fps` means nothing to it; leave it")
-        seed, id = self._seed(request, options, digest, values.get("seed"))
+        usual = endings(request.fps is not None, request.frames)
+        asked = values.get("output")
+        if asked is None:
+            stem, ending = None, self.names.ending(usual)
+        else:
+            stem, ending = asked_name(asked, usual)
+        check_rate(ending, request.frames, request.fps)
+        mark = digest if ending == usual[0] else digest + ending  # a JPEG's pixels are others
+        seed, id = self._seed(request, options, mark, values.get("seed"))
         if id in self._ids:
             self.repeated += 1
             return self._ids[id], False
         index = len(self._ids) + 1
-        name = self._name(request, seed, index, values.get("output"))
+        if stem is None:
+            name = self.names.of(values_of(request, seed, index), ending, line)
+        else:
+            name = self.names.asked(stem, ending, line)
         job = self._ids[id] = Job(index, line, id, name, seed, request, options)
         return job, True
 
@@ -230,18 +242,13 @@ class Checker:
             if id not in self._ids:
                 return seed, id
 
-    def _name(self, request: Request, seed: int, index: int, output: str | None) -> str:
-        ending = ".mp4" if request.fps is not None and request.frames > 1 else ".png"
-        if output is not None:
-            return self.names.unique(asked_name(output, ending), ending)
-        return self.names.of(values_of(request, seed, index), ending)
-
 
 # -- ids -----------------------------------------------------------------------------------------
 
 
 def job_id(request: Request, seed: int, options: Options, preset: str) -> str:
-    """What two jobs share exactly if they make the same pixels; `preset` is its digest."""
+    """What two jobs share exactly if they make the same pixels; `preset` is its digest, and the
+    ending of a format that is not the usual."""
     document = {
         "spectrum": __version__,
         "preset": preset,

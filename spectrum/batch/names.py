@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
@@ -104,43 +104,69 @@ class Names:
 
     template: str = TEMPLATE
     digits: int = 4  # of the index
+    _ending: str = field(default="", init=False)  # the template's own
     _taken: dict[str, int] = field(default_factory=dict)
+    _lines: dict[str, int] = field(default_factory=dict)  # whose each is
 
     def __post_init__(self) -> None:
         check_fields(self.template, "name")
+        self.template, self._ending = split_ending(self.template)
         rest = _FIELD.sub("", self.template)
         if any(letter in "{}/\\" for letter in rest) or not self.template.strip():
             raise UsageError(
                 f"`name` is a file's name in the folder, such as {TEMPLATE}, not {self.template!r}"
             )
 
-    def of(self, values: Mapping[str, object], ending: str) -> str:
-        """The template filled in, with this ending."""
-        return self.unique(safe(fill(self.template, values, self.digits)), ending)
+    def ending(self, endings: Sequence[str]) -> str:
+        """The template's, or the first of these. Raises UsageError for none of these."""
+        if self._ending and self._ending not in endings:
+            raise UsageError(f"`name` in {self._ending}: this job writes {', '.join(endings)}")
+        return self._ending or endings[0]
 
-    def unique(self, stem: str, ending: str) -> str:
+    def of(self, values: Mapping[str, object], ending: str, line: int) -> str:
+        """The template filled in, with this ending, for a job of this line."""
+        return self._unique(safe(fill(self.template, values, self.digits)), ending, line)
+
+    def asked(self, stem: str, ending: str, line: int) -> str:
+        """The name that a line asks for; several jobs of one line get numbers. Raises UsageError
+        where it is another line's."""
+        first = self._lines.get((stem + ending).casefold(), line)
+        if first != line:
+            raise UsageError(
+                f"output {(stem + ending)[:60]!r} is what line {first} writes; give each its own"
+            )
+        return self._unique(stem, ending, line)
+
+    def _unique(self, stem: str, ending: str, line: int) -> str:
         """The stem and the ending; with a number between them where that is taken."""
         while True:
             key = (stem + ending).casefold()
             number = self._taken[key] = self._taken.get(key, 0) + 1
             if number == 1:
+                self._lines[key] = line
                 return stem + ending
             numbered = f"{stem}-{number}"
             if (numbered + ending).casefold() not in self._taken:
                 stem = numbered
 
 
-def asked_name(output: str, ending: str) -> str:
-    """The stem that a job's own `output` names. Raises UsageError for what is no safe name."""
-    stem = output.strip()
-    if stem.lower().endswith((".png", ".mp4")):
-        if not stem.lower().endswith(ending):
-            raise UsageError(f"output {output[:60]!r}: this job writes a {ending}")
-        stem = stem[: -len(ending)]
+def split_ending(text: str) -> tuple[str, str]:
+    """Stem and ending, which is empty where it is no format's: as in v1.5."""
+    found = re.search(r"\.[a-z][a-z0-9]{1,4}$", text, re.I)
+    return (text[: found.start()], found[0].lower()) if found else (text, "")
+
+
+def asked_name(output: str, endings: Sequence[str]) -> tuple[str, str]:
+    """The stem and the ending that a job's own `output` names, which is one of these; the first
+    where it names none. Raises UsageError for another one, and for what is no safe name."""
+    stem, ending = split_ending(output.strip())
+    ending = ending or endings[0]
+    if ending not in endings:
+        raise UsageError(f"output {output[:60]!r}: this job writes {', '.join(endings)}")
     good = safe(stem)
     if good != unicodedata.normalize("NFC", stem):
         raise UsageError(
             f"output {output[:60]!r} is no file name that every system takes;"
             f" try {good[:60] + ending!r}"
         )
-    return good
+    return good, ending

@@ -21,7 +21,7 @@ from spectrum.batch.together import calls, shape_of
 from spectrum.batch.watch import Ended, Watch
 from spectrum.errors import DeviceError, SpectrumError, out_of_memory
 from spectrum.pipeline.generate import Generation, generate, generate_together, metadata
-from spectrum.pipeline.media import encode_mp4, encode_png
+from spectrum.pipeline.media import encode
 
 PAUSE = 0.5  # seconds between two looks at what another process is making
 _LONGEST = 1000  # characters of an error
@@ -166,8 +166,8 @@ class Worker:
                 **metadata(job.request, job.seed, made, self._model.device, job.options),
                 "job": job_document(record),
             }
-            encode = partial(_encode, made, job, document)
-            return Ended(job, self.store.put(claim, record, job.name, encode), now=True)
+            write = partial(_encode, made, job, document)
+            return Ended(job, self.store.put(claim, record, job.name, write), now=True)
         except FolderError:
             raise
         except LostClaim:
@@ -207,13 +207,8 @@ def _is_of_device(error: Exception) -> bool:
 
 
 def _encode(made: Generation, job: Job, document: dict[str, Any], path: Path) -> None:
-    if job.name.endswith(".mp4"):
-        assert job.request.fps is not None
-        encode_mp4(
-            path, made.frames, job.request.fps, document, made.audio, made.sample_rate
-        )  # fmt: skip
-    else:
-        encode_png(path, made.frames[0], document)
+    ending = Path(job.name).suffix
+    encode(path, ending, made.frames, document, job.request.fps, made.audio, made.sample_rate)
 
 
 def reason(error: Exception) -> str:

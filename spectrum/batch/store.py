@@ -28,9 +28,10 @@ from spectrum.batch.claims import BEAT, LEASE, Claim, Claims
 from spectrum.batch.manifest import Manifest, Record
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.files import place, sync, uninterrupted
+from spectrum.pipeline.formats import FFMPEGS, PILLOWS
 from spectrum.pipeline.media import read_metadata
 
-ENDINGS = (".png", ".mp4")
+ENDINGS = (*PILLOWS, *FFMPEGS)
 _PARTIAL = re.compile(r"\.([0-9a-f]{16,64})\.[0-9a-f]+\.partial")
 # Wrong with the folder, not with a job: whatever is made next would meet the same.
 _OF_THE_FOLDER = {

@@ -14,6 +14,8 @@ from spectrum.pipeline import bounds
 from spectrum.pipeline.inputs import ImageFile, like, look_at
 from spectrum.pipeline.preset import Preset
 
+STEP_LISTS = ("sigmas", "timesteps")  # arguments of pipelines that name their steps
+
 
 def check_text(name: str, text: str) -> None:
     """Halves of surrogate pairs are what a shell's bytes become that are not UTF-8."""
@@ -40,6 +42,16 @@ def count(name: str, value: int | None, default: int, most: int) -> int:
     if value is not None and not 1 <= value <= most:
         raise UsageError(f"`{name}` is from 1 to {most:,}, not {value}")
     return default if value is None else value
+
+
+def step_count(preset: Preset, value: int | None, extras: Mapping[str, Any]) -> int:
+    """As many as there are noise levels or timesteps among the extras, where they are named."""
+    for key in STEP_LISTS:
+        if isinstance(named := extras.get(key), list):
+            if value not in (None, len(named)):
+                raise UsageError(f"`extras` {key} names {len(named)} steps, so leave `steps`")
+            value = len(named)
+    return count("steps", value, preset.steps, bounds.STEPS)
 
 
 def guidance_scale(preset: Preset, guidance: float | None) -> float | None:

@@ -26,6 +26,7 @@ from pydantic import (
 
 from spectrum.errors import UsageError
 from spectrum.methods import HistoryPlace, Target
+from spectrum.pipeline.checks import STEP_LISTS
 from spectrum.pipeline.media import read_metadata
 
 
@@ -156,6 +157,8 @@ class Document(BaseModel):
     def _needless(self, asked: Mapping[str, Any], own_weights: str | None) -> Iterator[str]:
         if asked.get("quality") is not None:
             yield "speedup"  # it was found on the way
+        if any(name in asked.get("extras", {}) for name in STEP_LISTS):
+            yield "steps"
         if self.fps is None:
             yield "frames"
         if self.history == "auto":

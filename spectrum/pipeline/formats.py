@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spectrum.errors import SpectrumError
+from spectrum.errors import SpectrumError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,10 +26,38 @@ FFMPEGS = {".mp4": "mp4", ".webm": "webm"}
 
 STILLS = (".png", ".jpg", ".jpeg", ".webp")
 FILMS = (".mp4", ".webm", ".gif", ".webp")
+_UNITS = {"GIF": 100, "WEBP": 1000}  # in a second, of what the time of a frame is counted in
+_GIF_FPS = 50  # shorter times are not kept by what shows a GIF
 
 _DESCRIPTION = 0x010E  # the tag of EXIF for it
 _QUALITY = {"JPEG": 95, "WEBP": 95}
 _LONGEST_OF_JPEG = 65000  # bytes
+
+
+def endings(video: bool, frames: int) -> tuple[str, ...]:
+    """Of the files that a model's pictures can be written to, the usual one first.
+
+    video: it is a model of films, whose single frame may be either.
+    """
+    if not video:
+        return STILLS
+    return FILMS if frames > 1 else tuple(dict.fromkeys((*STILLS, *FILMS)))
+
+
+def check_rate(ending: str, frames: int, fps: int | None) -> None:
+    """Raise UsageError for more frames a second than a GIF is shown at."""
+    if ending.lower() == ".gif" and frames > 1 and (fps or 1) > _GIF_FPS:
+        raise UsageError(
+            f"a GIF shows {_GIF_FPS} frames a second at most, not {fps}; give `fps` {_GIF_FPS},"
+            " or write an .mp4, .webm or .webp"
+        )
+
+
+def frame_times(frames: int, fps: int, units: int) -> list[int]:
+    """How long each is shown, in so many units a second, rounded so that none is off by more than
+    half a unit at its beginning."""
+    begins = [round(number * units / fps) for number in range(frames + 1)]
+    return [after - before for before, after in pairwise(begins)]
 
 
 def encode_with_pillow(
@@ -50,7 +79,9 @@ def encode_with_pillow(
         options |= {"exif": exif, "quality": _QUALITY[format]}
     if len(frames) > 1:
         options |= {"save_all": True, "append_images": pictures[1:], "loop": 0}
-        options["duration"] = [round(1000 / (fps or 1))] * len(frames)
+        units = _UNITS[format]
+        times = frame_times(len(frames), fps or 1, units)
+        options["duration"] = [time * 1000 // units for time in times]
     with path.open("wb") as file:
         pictures[0].save(file, format, **options)
 

@@ -157,12 +157,18 @@ def resolve(
     scheduler: str | None = None,
     extras: Sequence[str] = (),
     history: HistoryPlace | None = None,
+    usual_speedup: float | None = None,
 ) -> Request:
-    """Fill what is None from the preset. Raises UsageError for what the model can't take."""
+    """Fill what is None from the preset. Raises UsageError for what the model can't take.
+
+    usual_speedup: in the place of the preset's, where none is asked for.
+    """
     checks.check_prompt(preset, prompt)
     checks.check_video(preset, frames, fps)
     scale = checks.guidance_scale(preset, guidance)
     checks.check_negative(preset, negative_prompt, scale)
+    given = parse_extras(extras)
+    checks.check_extras(preset, given)
     picture = checks.image_of(preset, image)
     checks.check_strength(strength, picture)
     wide, high = checks.sizes(preset, width, height, picture)
@@ -174,7 +180,7 @@ def resolve(
         height=high,
         frames=checks.frame_count(preset, frames),
         fps=checks.count("fps", fps, preset.video.fps, bounds.FPS) if preset.video else None,
-        steps=checks.count("steps", steps, preset.steps, bounds.STEPS),
+        steps=checks.step_count(preset, steps, given),
         guidance=scale,
         speedup=1.0,
         method=_method(preset, method, blend, target, scale),
@@ -183,11 +189,10 @@ def resolve(
         strength=strength,
         loras=tuple(parse_lora(text) for text in loras),
         scheduler=scheduler,
-        extras=parse_extras(extras),
+        extras=given,
         history=history or "auto",
     )
-    checks.check_extras(preset, request.extras)
-    request = replace(request, speedup=_speedup(request, speedup))
+    request = replace(request, speedup=_speedup(request, speedup, usual_speedup))
     _ = request.plan  # raises for a speedup that can't be had
     return _as_tuned(request) if quality is None else _adaptive(request, quality, speedup)
 
@@ -206,8 +211,8 @@ def _method(
     return replace(method, target=target or method.target, scale=scale)
 
 
-def _speedup(request: Request, asked: float | None) -> float:
-    """The preset's if none is asked for, or as much of it as a run of few steps allows."""
+def _speedup(request: Request, asked: float | None, usual: float | None) -> float:
+    """The usual if none is asked for, or as much of it as a run of few steps allows."""
     preset, steps = request.preset, request.run_steps
     if preset.distilled:
         if asked is not None and asked != 1:
@@ -219,7 +224,7 @@ def _speedup(request: Request, asked: float | None) -> float:
     if asked is not None:
         return asked
     largest = request.method.planner.largest_speedup(steps, preset.handover(steps))
-    return min(preset.cache.speedup, largest)
+    return min(usual or preset.cache.speedup, largest)
 
 
 def _as_tuned(request: Request) -> Request:
