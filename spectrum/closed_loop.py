@@ -5,9 +5,10 @@ last two gaps came out as a smoother way would have it, the next one is forecast
 trend was reversed, x₀ is held. If x₀ went the way that was forecast, the steps since the last
 computed one are taken again with x₀ interpolated between the two: a corrector without another call
 of the model (its idea is UniPC's, 2302.04867). The scheduler itself takes them, so this works for
-any that is deterministic. That moves the sample from where the model was called, and x₀ with it: of
-structure that is decided x₀ goes along, of what is not it stays. Taken together it moves by about
-1/(1 + ρ) of the sample's move in y = x/α, so that a flow's velocity stays the model's.
+any that is deterministic. That moves the sample from where the model was called, and x₀ with it: a
+mode of variance v follows by v/(v + ρ²) of the sample's move in y = x/α. Most wrong is what is just
+being decided, v ≈ ρ², which follows by a half; where ρ is high nothing is, and x₀ stays. Taken
+together it moves by about 1/(2 + ρ).
 
 All of that is decided for each sample of a batch on its own (dimension 0 of the latents), so that
 what becomes of one does not depend on its neighbours.

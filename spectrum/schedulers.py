@@ -17,8 +17,8 @@ from spectrum.timeline import USUAL_SHIFT, Timeline, flow_levels
 
 class Coefficients(NamedTuple):
     """How x₀ follows from a sample α x₀ + σ ε and what the model says of it: x₀ = `sample` · sample
-    + `output` · model_output. Where the sample is moved by d, x₀ moves by about `response` · d,
-    which is 1 / (α + σ): a flow's velocity stays as it is."""
+    + `output` · model_output. Where the sample is moved by d, x₀ moves by about `response` · d:
+    d/α in y = x/α, and 1/(2 + ρ) of that (`spectrum.closed_loop`)."""
 
     sample: float
     output: float
@@ -96,7 +96,7 @@ def denoised_coefficients(scheduler: Any) -> tuple[Coefficients | None, ...] | N
 
 
 def _by_prediction(prediction: str, alpha: float, sigma: float) -> Coefficients | None:
-    response = 1 / (alpha + sigma)
+    response = 1 / (2 * alpha + sigma)
     return {
         "epsilon": Coefficients(1 / alpha, -sigma / alpha, response) if alpha else None,
         "v_prediction": Coefficients(alpha, -sigma, response),
@@ -107,7 +107,7 @@ def _by_prediction(prediction: str, alpha: float, sigma: float) -> Coefficients 
 def _exploding(prediction: str, sigma: float) -> Coefficients | None:
     if prediction == "v_prediction":
         a = 1 / (sigma**2 + 1)
-        return Coefficients(a, -sigma * a**0.5, 1 / (1 + sigma))
+        return Coefficients(a, -sigma * a**0.5, 1 / (2 + sigma))
     return _by_prediction(prediction, 1.0, sigma)
 
 

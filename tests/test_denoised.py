@@ -65,8 +65,8 @@ def test_the_denoised_sample_is_the_schedulers_own(kind, prediction):
         index = place(scheduler, timestep, taken=k, to_come=8)
         assert index == k
         a, b, response = denoised_coefficients(scheduler)[index]
-        both = known.add_noise(torch.ones(1), torch.ones(1), timestep.reshape(1))
-        assert response == pytest.approx(1 / float(both), rel=1e-3)  # 1 / (α + σ)
+        both = known.add_noise(torch.full((1,), 2.0), torch.ones(1), timestep.reshape(1))
+        assert response == pytest.approx(1 / float(both), rel=1e-3)  # 1 / (2 α + σ)
         if hasattr(scheduler, "convert_model_output"):
             if scheduler.step_index is None:
                 scheduler._init_step_index(timestep)
@@ -295,7 +295,7 @@ def test_the_corrector_takes_the_steps_again_as_regression_expects_them(build):
 
 @pytest.mark.parametrize("build", SCHEDULERS)
 def test_x0_goes_along_where_the_sample_is_corrected(build):
-    """A flow's velocity is the model's own, then."""
+    """By a share of the way that the sample is moved."""
     scheduler = build()
     trajectory, corrected = begun(scheduler, ALWAYS, COMPUTED), []
     for index, call, coefficients in calls(scheduler):
@@ -305,13 +305,13 @@ def test_x0_goes_along_where_the_sample_is_corrected(build):
             continue
         a, b, response = coefficients
         given, x0 = dict(call.arguments), X0[COMPUTED.index(index)]
-        said = call.arguments["model_output"] = (x0 - a * given["sample"]) / b
+        call.arguments["model_output"] = (x0 - a * given["sample"]) / b
         trajectory.compute(scheduler, index, call, coefficients)
         moved = call.arguments["sample"] - given["sample"]
         corrected.append(bool(moved.abs().min() > 1e-3))
         assert torch.allclose(trajectory.history.newest, x0 + response * moved, atol=1e-5)
-        if hasattr(scheduler.config, "shift"):
-            assert torch.allclose(call.arguments["model_output"], said, atol=1e-5)
+        sample, output = call.arguments["sample"], call.arguments["model_output"]
+        assert torch.allclose(a * sample + b * output, trajectory.history.newest, atol=1e-4)
     assert corrected == [False, True, True, True]
 
 
