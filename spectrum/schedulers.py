@@ -81,7 +81,7 @@ def denoised_coefficients(scheduler: Any) -> tuple[Coefficients | None, ...] | N
             return None
         *sigmas, end = scheduler.sigmas.tolist()
         # Mochi counts sigmas upwards: x₀ is where they end, be that 0 or 1.
-        return tuple(Coefficients(1.0, end - sigma, 1.0) for sigma in sigmas)
+        return tuple(Coefficients(1.0, end - sigma, 1 / (2 - abs(end - sigma))) for sigma in sigmas)
     prediction = str(config.get("prediction_type", ""))
     if name in _VARIANCE_EXPLODING:
         return tuple(_exploding(prediction, sigma) for sigma in scheduler.sigmas.tolist())

@@ -89,8 +89,10 @@ def test_a_flow_ends_where_its_sigmas_do(invert):
     a, b, _ = denoised_coefficients(scheduler)[0]
     denoised = a * start + b * velocity
     for k, timestep in enumerate(scheduler.timesteps):  # along a straight line x₀ stays as it is
-        a, b, _ = denoised_coefficients(scheduler)[k]
+        a, b, response = denoised_coefficients(scheduler)[k]
         assert torch.allclose(a * sample + b * velocity, denoised, atol=1e-5)
+        alpha, sigma = 1 - abs(b), abs(b)
+        assert response == pytest.approx(1 / (2 * alpha + sigma))
         sample = scheduler.step(velocity, timestep, sample).prev_sample
     assert torch.allclose(sample, denoised, atol=1e-5)
 
