@@ -2,6 +2,7 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -14,12 +15,14 @@ from diffusers import (
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 from contenders import found_schedules
+from influence import Influenced, error_at_end, regrets
 from leave_one_out import Law, cells_of, chosen, laws_of, verdict
 from matching import matched, solver
 from placement import distance
 from tables import Sheet, chart, open_sheet, read_sheets, sheet_table
 
 from spectrum.schedulers import denoised_coefficients, noise_levels
+from spectrum.timeline import Timeline
 
 # diffusers turns tensors into arrays in an old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
@@ -152,3 +155,16 @@ def test_found_schedules_fit_the_count():
 
 def test_distance_of_schedules():
     assert distance([0, 5, 10], [0, 7, 14]) == 2
+
+
+def test_no_plan_has_less_error_than_the_best():
+    """By recorded moves, of a way that is steady in λ here, and a measured influence."""
+    timeline, steps = Timeline.flow(12), 11
+    moves = np.full((steps, steps), 1.0) + np.eye(steps)
+    truth = Influenced(moves=moves, rhos=np.array([0.1, 1.0]), left=np.array([1.0, 0.1]))
+    found = list(regrets(truth, timeline))
+    assert min(found) >= 0
+    assert max(found) > 1
+    # x₀ held from step 3 on, of which the first change is seen at 4: at the end all changes are
+    assert error_at_end(truth, timeline, (3, 12)) == pytest.approx(8 * 8 + 8)
+    assert truth.remains(np.array([0.5])) == pytest.approx(0.1 / 0.5)  # ρ = 1, α = ½
