@@ -54,7 +54,11 @@ def document(
         "computed_steps": report.computed_steps,
         "forecast_steps": report.forecast_steps,
         "forecast_errors": {str(s.index): s.error for s in report.steps if s.error is not None},
-        "notes": [note for m in made for note in m.report.notes],
+        "notes": [
+            note
+            for one, file in zip(made, files, strict=True)
+            for note in one.notes(file.path.suffix)
+        ],
         "speedup": {
             "requested": None if report.adaptive else request.speedup,
             "planned": report.planned_speedup,
@@ -81,7 +85,7 @@ def _about(seed: int, file: Target, made: Generation) -> dict[str, Any]:
         "seed": seed,
         "computed_steps": report.computed_steps,
         "forecast_errors": {str(s.index): s.error for s in report.steps if s.error is not None},
-        "notes": report.notes,
+        "notes": made.notes(file.path.suffix),
         "denoise_estimated": report.estimated_speedup,
         "seconds": {
             "encode": made.encode_seconds,
@@ -92,18 +96,14 @@ def _about(seed: int, file: Target, made: Generation) -> dict[str, Any]:
 
 
 def say_written(request: Request, seed: int, file: Target, one: Generation) -> None:
-    from spectrum.pipeline.formats import FFMPEGS
-
     frames, height, width = one.frames.shape[:3]
     size = f"{width}×{height}"
     if request.fps and frames > 1:
         size += f", {frames} frames at {request.fps} fps"
     if file.path != file.asked and not file.by_user:
         say(f"{file.asked.name} exists already and was kept; --force overwrites it")
-    if one.audio is not None and file.path.suffix.lower() not in FFMPEGS:
-        say(f"the sound is not in {file.path}: pictures hold none; write an .mp4 for it")
     say(f"wrote {file.path}  ({size}, seed {seed})", style="bold")
-    for note in one.report.notes:
+    for note in one.notes(file.path.suffix):
         say(f"note: {with_flags(note)}")
 
 
