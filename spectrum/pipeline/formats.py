@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
+from bisect import bisect_right
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,29 @@ def frame_times(frames: int, fps: int, units: int) -> list[int]:
     return [after - before for before, after in pairwise(begins)]
 
 
+def _milliseconds(frames: int, fps: int, format: str) -> list[int]:
+    """How long each frame is shown in this format."""
+    units = _UNITS[format]
+    return [time * 1000 // units for time in frame_times(frames, fps, units)]
+
+
+def pictures_shown(
+    durations: list[int], format: str, frames: int, fps: int | None
+) -> list[int] | None:
+    """Which picture of a file is shown as each frame, as equal neighbours are written as one that
+    lasts longer; None where they are not those of so many frames.
+
+    durations: of each picture, in ms.
+    """
+    if len(durations) in (1, frames):  # of a single picture no time is kept
+        return [number % len(durations) for number in range(frames)]
+    if len(durations) > frames or fps is None:
+        return None
+    *begins, end = accumulate(_milliseconds(frames, fps, format), initial=0)
+    *shown, last = accumulate(durations, initial=0)
+    return [bisect_right(shown, begin) - 1 for begin in begins] if last == end else None
+
+
 def encode_with_pillow(
     path: Path, format: str, frames: Frames, metadata: dict[str, Any], fps: int | None
 ) -> None:
@@ -79,9 +103,7 @@ def encode_with_pillow(
         options |= {"exif": exif, "quality": _QUALITY[format]}
     if len(frames) > 1:
         options |= {"save_all": True, "append_images": pictures[1:], "loop": 0}
-        units = _UNITS[format]
-        times = frame_times(len(frames), fps or 1, units)
-        options["duration"] = [time * 1000 // units for time in times]
+        options["duration"] = _milliseconds(len(frames), fps or 1, format)
     with path.open("wb") as file:
         pictures[0].save(file, format, **options)
 
