@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from spectrum.errors import SpectrumError, UsageError
-from spectrum.pipeline.formats import check_rate
+from spectrum.pipeline.formats import check
 from spectrum.pipeline.media import (
     encode,
     read_frames,
@@ -212,8 +212,8 @@ def test_a_film_of_pictures_lasts_as_long_as_it_says(tmp_path, ending, fps):
     assert abs(sum(shown) - 5000 / fps) <= (5 if ending == ".gif" else 0.5)
     assert max(shown) - min(shown) <= (10 if ending == ".gif" else 1)
     with pytest.raises(UsageError, match="50 frames a second at most"):
-        check_rate(".GIF", 2, 51)
-    check_rate(".gif", 2, 50)
+        check(".GIF", SimpleNamespace(frames=2, fps=51))
+    check(".gif", SimpleNamespace(frames=2, fps=50))
 
 
 @pytest.mark.parametrize(("ending", "fps"), [(".gif", 8), (".gif", 30), (".webp", 24)])

@@ -411,5 +411,6 @@ def test_what_is_written_is_a_document(made):
     assert {*made} | {"frame", "job"} == {
         field.alias or name for name, field in Document.model_fields.items()
     }
+    assert len(json.dumps(made)) < 2500  # for all but the request a JPEG has 4000 kept free
     with pytest.raises(Exception, match="generator: missing"):
         check(Path("a.png"), DOCUMENT)

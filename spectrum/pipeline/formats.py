@@ -20,6 +20,8 @@ from spectrum.errors import SpectrumError, UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from spectrum.pipeline.request import Request
+
 Frames = NDArray[np.uint8]  # [F, H, W, 3]
 
 PILLOWS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF"}
@@ -33,6 +35,8 @@ _GIF_FPS = 50  # shorter times are not kept by what shows a GIF
 _DESCRIPTION = 0x010E  # the tag of EXIF for it
 _QUALITY = {"JPEG": 95, "WEBP": 95}
 _LONGEST_OF_JPEG = 65000  # bytes
+_REST = 4000  # at most, of what a document says that no request decides: the machine, say
+_NO_ROOM = "a JPEG has no room for a prompt and settings of this length; write a .png or .webp"
 
 
 def endings(video: bool, frames: int) -> tuple[str, ...]:
@@ -45,13 +49,25 @@ def endings(video: bool, frames: int) -> tuple[str, ...]:
     return FILMS if frames > 1 else tuple(dict.fromkeys((*STILLS, *FILMS)))
 
 
-def check_rate(ending: str, frames: int, fps: int | None) -> None:
-    """Raise UsageError for more frames a second than a GIF is shown at."""
-    if ending.lower() == ".gif" and frames > 1 and (fps or 1) > _GIF_FPS:
+def check(ending: str, request: Request) -> None:
+    """Raise UsageError for what this format is known not to hold: more frames a second than a GIF
+    is shown at, a document longer than a JPEG has room for."""
+    format = PILLOWS.get(ending.lower())
+    if format == "GIF" and request.frames > 1 and (request.fps or 1) > _GIF_FPS:
         raise UsageError(
-            f"a GIF shows {_GIF_FPS} frames a second at most, not {fps}; give `fps` {_GIF_FPS},"
-            " or write an .mp4, .webm or .webp"
+            f"a GIF shows {_GIF_FPS} frames a second at most, not {request.fps}; give `fps`"
+            f" {_GIF_FPS}, or write an .mp4, .webm or .webp"
         )
+    if format == "JPEG" and _length(request) > _LONGEST_OF_JPEG:
+        raise UsageError(_NO_ROOM)
+
+
+def _length(request: Request) -> int:
+    """Of the document that a file will have, at most."""
+    said = [request.prompt, request.negative_prompt, request.loras, request.extras]
+    places = [request.image_path, request.preset.path, request.preset.weights]
+    steps = len(str(request.steps)) + 2  # a number's letters, of which each may be computed
+    return len(json.dumps(storable([said, places]))) + request.steps * steps + _REST
 
 
 def frame_times(frames: int, fps: int, units: int) -> list[int]:
@@ -97,7 +113,7 @@ def encode_with_pillow(
         options["comment"] = text.encode()
     else:
         if format == "JPEG" and len(text) > _LONGEST_OF_JPEG:
-            raise SpectrumError("a JPEG holds no prompt of this length; write a .png or .webp")
+            raise SpectrumError(_NO_ROOM)
         exif = Image.Exif()
         exif[_DESCRIPTION] = text
         options |= {"exif": exif, "quality": _QUALITY[format]}
