@@ -5,7 +5,8 @@ a step). Timesteps are never read: in bfloat16 they collide.
 
 Denoisers and scheduler are given dynamic subclasses meanwhile. Unlike a replaced `forward`, a
 subclass stays where accelerate or diffusers put hooks in and take them out, and unlike a method on
-the instance it survives the deep copies that pipelines make of schedulers.
+the instance it survives the deep copies that pipelines make of schedulers before they denoise. All
+other copies, and what is pickled, are of their own class.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
+from copy import deepcopy
 from inspect import BoundArguments
 from typing import Any, Protocol
 from weakref import ReferenceType, WeakKeyDictionary, ref
@@ -64,6 +66,8 @@ class Tap:
         self._total: int | None = None  # steps, as the bar was told
         self._num_steps: int | None = None  # of the run under way; None between runs
         self._step, self._stages = -1, 0
+        self._runs = 0  # begun
+        self._copies: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # runs begun before each
         self._under_way = False
         self._watch: _Watch = _HostWatch()
 
@@ -108,8 +112,7 @@ class Tap:
                 Call(name, this, functools.partial(cls.__call__, this), args, kwargs)
             )
 
-        members = {"__call__": call, "__module__": cls.__module__, "__doc__": cls.__doc__}
-        denoiser.__class__ = type(cls.__name__, (cls,), members)
+        denoiser.__class__ = _subclass(cls, __call__=call, __doc__=cls.__doc__)
         _tapped[denoiser] = ref(self)
 
     def _restore_denoiser(self, denoiser: nn.Module) -> None:
@@ -130,12 +133,12 @@ class Tap:
 
     def _subclass_scheduler(self) -> None:
         scheduler = self._pipe.scheduler
-        cls = type(scheduler)
+        cls: Any = type(scheduler)
         signature = inspect.signature(cls.step)
 
         @functools.wraps(cls.step)
         def step(this: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._num_steps is None:
+            if self._num_steps is None or self._is_foreign(this):
                 return cls.step(this, *args, **kwargs)
             call = signature.bind(this, *args, **kwargs)
             self.listener.stage(this, call, self._stages)
@@ -146,14 +149,28 @@ class Tap:
 
         @functools.wraps(cls.set_timesteps)
         def set_timesteps(this: Any, *args: Any, **kwargs: Any) -> Any:
-            self._num_steps, self._total, self._bar = None, None, False
-            self._follow_denoisers()
+            if not self._is_foreign(this):
+                self._num_steps, self._total, self._bar = None, None, False
+                self._follow_denoisers()
             return cls.set_timesteps(this, *args, **kwargs)
 
-        members = {"step": step, "set_timesteps": set_timesteps, "__module__": cls.__module__}
-        scheduler.__class__ = type(cls.__name__, (cls,), members)
+        def copied(this: Any, memo: dict[int, Any]) -> Any:
+            made = memo[id(this)] = cls.__new__(cls)
+            vars(made).update(deepcopy(vars(this), memo))
+            made.__class__ = type(this)
+            self._copies[made] = self._runs
+            return made
+
+        scheduler.__class__ = _subclass(
+            cls, step=step, set_timesteps=set_timesteps, __deepcopy__=copied
+        )
         self._scheduler = scheduler
         _tapped[scheduler] = ref(self)
+
+    def _is_foreign(self, scheduler: Any) -> bool:
+        """Whether it is a copy that was made since the newest run began, as callbacks do: a
+        pipeline has made its own by then."""
+        return self._copies.get(scheduler) == self._runs
 
     def _restore_scheduler(self) -> None:
         if self._scheduler is not None:
@@ -201,6 +218,7 @@ class Tap:
             num_steps = self._count_steps()
             self.listener.begin(call, num_steps)
             self._num_steps = num_steps
+            self._runs += 1
         if not self._under_way:
             self._step += 1
             self._under_way, self._watch = True, _watch(latents.device)
@@ -217,6 +235,16 @@ class Tap:
             return
         self._under_way = False
         self.listener.end_step(self._watch.stop())
+
+
+def _subclass(cls: Any, **members: Any) -> Any:
+    """One that nobody tells from its class by name, and that is pickled as of that."""
+
+    def reduced(this: Any) -> tuple[Any, ...]:
+        return object.__new__, (cls,), this.__getstate__()
+
+    own = {"__module__": cls.__module__, "__reduce__": reduced}
+    return type(cls.__name__, (cls,), {**own, **members})
 
 
 def _in_a_pipelines_call() -> bool:
