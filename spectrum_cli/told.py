@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from spectrum.words import counted
 from spectrum_cli.flags import with_flags
 from spectrum_cli.loaded import Loaded
 from spectrum_cli.output import emit_as_it_is, emit_json, human_seconds, say
@@ -32,7 +33,7 @@ def say_plan(
         emit_as_it_is(str(file.path))
     if quiet:
         return
-    count = "as many steps as it takes" if computed is None else f"{len(computed)} steps"
+    count = "as many steps as it takes" if computed is None else counted(len(computed), "step")
     say(f"{request.preset.name} would compute {count} of {request.run_steps}; nothing was loaded")
 
 
@@ -117,7 +118,7 @@ def summary(made: list[Generation], total: float) -> None:
     )
     seconds = sum(one.denoise_seconds for one in made)
     say(
-        f"{computed} of {steps} steps computed{others};"
+        f"{computed} of {counted(steps, 'step')} computed{others};"
         f" denoised in {human_seconds(seconds)}"
         + (f", {human_seconds(seconds / len(made))} each" if len(made) > 1 else "")
     )
