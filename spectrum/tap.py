@@ -28,6 +28,8 @@ from spectrum.report import Interval
 from spectrum.schedulers import stages_per_step
 from spectrum.target import Call
 
+_OWN = "_class_without_spectrum"  # of a subclass, the class that it stands for
+
 # Of denoisers and schedulers, by weak references, as a tap holds them; their subclasses hold it.
 _tapped: WeakKeyDictionary[Any, ReferenceType[Tap]] = WeakKeyDictionary()
 
@@ -103,7 +105,7 @@ class Tap:
         self._num_steps = None
 
     def _subclass_denoiser(self, name: str, denoiser: nn.Module) -> None:
-        cls = type(denoiser)
+        cls = getattr(type(denoiser), _OWN, type(denoiser))
 
         def call(this: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if this is not denoiser:  # a copy, which is somebody else's
@@ -133,7 +135,7 @@ class Tap:
 
     def _subclass_scheduler(self) -> None:
         scheduler = self._pipe.scheduler
-        cls: Any = type(scheduler)
+        cls: Any = getattr(type(scheduler), _OWN, type(scheduler))  # of a copy
         signature = inspect.signature(cls.step)
 
         @functools.wraps(cls.step)
@@ -243,7 +245,7 @@ def _subclass(cls: Any, **members: Any) -> Any:
     def reduced(this: Any) -> tuple[Any, ...]:
         return object.__new__, (cls,), this.__getstate__()
 
-    own = {"__module__": cls.__module__, "__reduce__": reduced}
+    own = {"__module__": cls.__module__, "__reduce__": reduced, _OWN: cls}
     return type(cls.__name__, (cls,), {**own, **members})
 
 

@@ -203,6 +203,18 @@ def test_a_callbacks_copy_of_the_scheduler_is_its_own(flux):
     assert not any(report.notes for report in cache.reports)
 
 
+def test_a_copied_scheduler_may_be_set_under_a_cache(flux, monkeypatch):
+    kind = type(flux.scheduler)
+    with SpectralCache(flux, 3) as cache:
+        fast = sample(flux, CALLS["flux"])
+        for again in (copy.deepcopy, lambda one: type(one).from_config(one.config)):
+            monkeypatch.setattr(flux, "scheduler", again(flux.scheduler))
+            for _ in range(2):
+                assert torch.equal(sample(flux, CALLS["flux"]), fast)
+    assert [len(report.steps) for report in cache.reports] == [STEPS] * 5
+    assert type(flux.scheduler) is kind
+
+
 def test_a_cache_may_be_entered_again_and_found_again(flux):
     assert cache_of(flux) is None
     cache = SpectralCache(flux, 3)

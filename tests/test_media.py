@@ -230,6 +230,13 @@ def test_equal_pictures_are_frames_each(tmp_path, ending, fps, shades):
             assert read_frames(path, shape, rate) is None
 
 
+def test_a_png_that_moves_is_none_of_ours(tmp_path):
+    first, second = (Image.new("RGB", (50, 34), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "a.png", save_all=True, append_images=[second])
+    assert read_frames(tmp_path / "a.png", (1, 34, 50)) is None
+    assert read_frames(tmp_path / "a.png", (5, 34, 50), 8) is None
+
+
 def test_a_webm_has_sound(tmp_path):
     audio = np.zeros((16000, 1), np.float32)
     encode(tmp_path / "a.webm", ".webm", flat((9, 8, 7), 8), DOCUMENT, 8, audio, 16000)

@@ -93,7 +93,7 @@ def pictures_shown(
     """
     if len(durations) in (1, frames):  # of a single picture no time is kept
         return [number % len(durations) for number in range(frames)]
-    if len(durations) > frames or fps is None:
+    if len(durations) > frames or fps is None or format not in _UNITS:
         return None
     *begins, end = accumulate(_milliseconds(frames, fps, format), initial=0)
     *shown, last = accumulate(durations, initial=0)
