@@ -183,14 +183,11 @@ class Tap:
     def _listen_to_total(self) -> None:
         """Some image-to-image pipelines tell nobody but their progress bar how long they run."""
         self._own_bar = vars(self._pipe).get("progress_bar")
-        progress_bar = self._pipe.progress_bar
+        self._pipe.progress_bar = _Bar(self, self._pipe.progress_bar)
 
-        @functools.wraps(progress_bar)
-        def listen(iterable: Any = None, total: int | None = None) -> Any:
-            self._bar, self._total = True, self._total if total is None else total
-            return progress_bar(iterable, total) if iterable is None else progress_bar(iterable)
-
-        self._pipe.progress_bar = listen
+    def bar_is_made(self, total: int | None) -> None:
+        """The pipeline makes its progress bar, for so many steps if that is told."""
+        self._bar, self._total = True, self._total if total is None else total
 
     def _count_steps(self) -> int:
         """How many steps the run will take. The scheduler's own list is the last resort, and right
@@ -237,6 +234,20 @@ class Tap:
             return
         self._under_way = False
         self.listener.end_step(self._watch.stop())
+
+
+class _Bar:
+    """In the place of a pipeline's `progress_bar`; a copied or pickled pipeline has its own."""
+
+    def __init__(self, tap: Tap, made: Any) -> None:
+        self._tap, self._made = tap, made
+
+    def __call__(self, iterable: Any = None, total: int | None = None) -> Any:
+        self._tap.bar_is_made(total)
+        return self._made(iterable, total) if iterable is None else self._made(iterable)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial, (self._made,)
 
 
 def _subclass(cls: Any, **members: Any) -> Any:

@@ -173,10 +173,14 @@ def test_what_is_pickled_or_copied_under_a_cache_is_plain(flux):
         made = pickle.loads(pickle.dumps(parts))
         assert {name: type(part) for name, part in made.items()} == kinds
         torch.save(parts, io.BytesIO())
+        whole = pickle.loads(pickle.dumps(flux))
+        for copied in (whole, copy.deepcopy(flux)):
+            assert vars(copied)["progress_bar"].func.__self__ is copied
         assert torch.equal(sample(flux, CALLS["flux"]), fast)
     again = FluxPipeline(**{**flux.components, **made})
     again.set_progress_bar_config(disable=True)
     assert torch.equal(sample(again, CALLS["flux"]), plain)
+    assert torch.equal(sample(whole, CALLS["flux"]), plain)
 
 
 def test_a_callbacks_copy_of_the_scheduler_is_its_own(flux):
