@@ -81,13 +81,12 @@ class ClosedLoop(Trajectory):
 
     def forecast(
         self,
-        scheduler: Any,
         step: int,
         call: BoundArguments,
         coefficients: Coefficients,
         moved: torch.Tensor | None = None,
     ) -> None:
-        super().forecast(scheduler, step, call, coefficients, moved)
+        super().forecast(step, call, coefficients, moved)
         if self._corrects:
             self._calls.append(_Taken.of(call, coefficients))
 

@@ -108,7 +108,7 @@ class DenoisedTarget:
             if checked.trends is not None and now.trend is None:
                 now.trend = float(torch.tensor(checked.trends, dtype=torch.float64).min())
         else:
-            trajectory.forecast(scheduler, now.index, call, coefficients, moved)
+            trajectory.forecast(now.index, call, coefficients, moved)
 
     def forget(self) -> None:
         self._outputs.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from inspect import signature
 from math import prod
 from typing import Any
 
@@ -37,12 +38,21 @@ def find_denoisers(pipe: Any) -> dict[str, nn.Module]:
 
 
 def guidance_of(pipe: Any) -> float | None:
-    """The guidance scale of the call under way, where the pipeline remembers it; None elsewhere."""
+    """The guidance scale of the call under way, 1 where there is none, as far as the pipeline
+    remembers it; None where it doesn't.
+
+    A denoiser without an embedding for it may have classifier-free guidance by the same scale, or
+    else by `true_cfg_scale`, which no pipeline remembers: that is taken for its default.
+    """
     scale = getattr(pipe, "_guidance_scale", None)
     embedded = getattr(getattr(pipe, "transformer", None), "config", {}).get("guidance_embeds")
-    if embedded is False or not isinstance(scale, int | float):  # False: it is not listened to
-        return None
-    return float(scale)
+    if embedded is False and hasattr(pipe, "_guidance_scale"):
+        if not hasattr(type(pipe), "do_classifier_free_guidance"):
+            other = signature(type(pipe).__call__).parameters.get("true_cfg_scale")
+            scale = other.default if other else 1
+        elif not pipe.do_classifier_free_guidance:
+            scale = 1
+    return float(scale) if isinstance(scale, int | float) else None
 
 
 def positions(denoiser: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:

@@ -19,6 +19,7 @@ from spectrum.schedule import (
     WindowSchedule,
 )
 from spectrum.timeline import Timeline
+from spectrum.words import counted
 
 Family = Literal["window", "even", "least"]
 
@@ -108,8 +109,8 @@ def make_plan(schedule: Schedule, timeline: Timeline) -> Plan:
     steps = set(schedule.computed_steps(timeline))
     if wrong := sorted(steps - set(range(timeline.num_steps)), key=str):
         raise UsageError(
-            f"a run of {timeline.num_steps} steps has none with number {wrong[0]}; a schedule names"
-            f" whole numbers from 0 to {timeline.num_steps - 1}"
+            f"a run of {counted(timeline.num_steps, 'step')} has none with number {wrong[0]};"
+            f" a schedule names whole numbers from 0 to {timeline.num_steps - 1}"
         )
     if 0 not in steps:
         raise UsageError("a schedule has to compute step 0: nothing can be forecast before it")
@@ -152,9 +153,9 @@ class Planner:
         fewest = [planner._fewest(steps) for planner, steps in parts]
         if budget < sum(fewest):
             raise UsageError(
-                f"{num_steps} steps at speedup {speedup:g} leave {budget} to compute, at least"
-                f" {sum(fewest)} are needed; the largest speedup for {num_steps} steps is"
-                f" {self.largest_speedup(num_steps, handover):g}"
+                f"speedup {speedup:g} leaves {budget} of {num_steps} to compute, at least"
+                f" {sum(fewest)} are needed; the largest speedup for {counted(num_steps, 'step')}"
+                f" is {self.largest_speedup(num_steps, handover):g}"
             )
         if len(parts) == 1:
             return make_plan(self._schedule(timeline, budget), timeline)

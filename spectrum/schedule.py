@@ -87,7 +87,7 @@ class EvenSchedule:
         between = self.count - warmup - self.protect_last
         if between < 0:
             raise UsageError(
-                f"{self.count} computed steps are too few for {warmup} at the start"
+                f"too few computed steps: {self.count}, for {warmup} at the start"
                 f" and {self.protect_last} at the end"
             )
         first, end = warmup - 1, num_steps - self.protect_last

@@ -5,7 +5,8 @@ a step). Timesteps are never read: in bfloat16 they collide.
 
 Denoisers and scheduler are given dynamic subclasses meanwhile. Unlike a replaced `forward`, a
 subclass stays where accelerate or diffusers put hooks in and take them out, and unlike a method on
-the instance it survives the deep copies that pipelines make of schedulers.
+the instance it survives the deep copies that pipelines make of schedulers before they denoise. All
+other copies, and what is pickled, are of their own class.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
+from copy import deepcopy
 from inspect import BoundArguments
 from typing import Any, Protocol
 from weakref import ReferenceType, WeakKeyDictionary, ref
@@ -25,6 +27,8 @@ from spectrum.errors import UsageError
 from spectrum.report import Interval
 from spectrum.schedulers import stages_per_step
 from spectrum.target import Call
+
+_OWN = "_class_without_spectrum"  # of a subclass, the class that it stands for
 
 # Of denoisers and schedulers, by weak references, as a tap holds them; their subclasses hold it.
 _tapped: WeakKeyDictionary[Any, ReferenceType[Tap]] = WeakKeyDictionary()
@@ -64,6 +68,8 @@ class Tap:
         self._total: int | None = None  # steps, as the bar was told
         self._num_steps: int | None = None  # of the run under way; None between runs
         self._step, self._stages = -1, 0
+        self._runs = 0  # begun
+        self._copies: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # runs begun before each
         self._under_way = False
         self._watch: _Watch = _HostWatch()
 
@@ -99,7 +105,7 @@ class Tap:
         self._num_steps = None
 
     def _subclass_denoiser(self, name: str, denoiser: nn.Module) -> None:
-        cls = type(denoiser)
+        cls = getattr(type(denoiser), _OWN, type(denoiser))
 
         def call(this: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if this is not denoiser:  # a copy, which is somebody else's
@@ -108,8 +114,7 @@ class Tap:
                 Call(name, this, functools.partial(cls.__call__, this), args, kwargs)
             )
 
-        members = {"__call__": call, "__module__": cls.__module__, "__doc__": cls.__doc__}
-        denoiser.__class__ = type(cls.__name__, (cls,), members)
+        denoiser.__class__ = _subclass(cls, __call__=call, __doc__=cls.__doc__)
         _tapped[denoiser] = ref(self)
 
     def _restore_denoiser(self, denoiser: nn.Module) -> None:
@@ -130,12 +135,12 @@ class Tap:
 
     def _subclass_scheduler(self) -> None:
         scheduler = self._pipe.scheduler
-        cls = type(scheduler)
+        cls: Any = getattr(type(scheduler), _OWN, type(scheduler))  # of a copy
         signature = inspect.signature(cls.step)
 
         @functools.wraps(cls.step)
         def step(this: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._num_steps is None:
+            if self._num_steps is None or self._is_foreign(this):
                 return cls.step(this, *args, **kwargs)
             call = signature.bind(this, *args, **kwargs)
             self.listener.stage(this, call, self._stages)
@@ -146,14 +151,28 @@ class Tap:
 
         @functools.wraps(cls.set_timesteps)
         def set_timesteps(this: Any, *args: Any, **kwargs: Any) -> Any:
-            self._num_steps, self._total, self._bar = None, None, False
-            self._follow_denoisers()
+            if not self._is_foreign(this):
+                self._num_steps, self._total, self._bar = None, None, False
+                self._follow_denoisers()
             return cls.set_timesteps(this, *args, **kwargs)
 
-        members = {"step": step, "set_timesteps": set_timesteps, "__module__": cls.__module__}
-        scheduler.__class__ = type(cls.__name__, (cls,), members)
+        def copied(this: Any, memo: dict[int, Any]) -> Any:
+            made = memo[id(this)] = cls.__new__(cls)
+            vars(made).update(deepcopy(vars(this), memo))
+            made.__class__ = type(this)
+            self._copies[made] = self._runs
+            return made
+
+        scheduler.__class__ = _subclass(
+            cls, step=step, set_timesteps=set_timesteps, __deepcopy__=copied
+        )
         self._scheduler = scheduler
         _tapped[scheduler] = ref(self)
+
+    def _is_foreign(self, scheduler: Any) -> bool:
+        """Whether it is a copy that was made since the newest run began, as callbacks do: a
+        pipeline has made its own by then."""
+        return self._copies.get(scheduler) == self._runs
 
     def _restore_scheduler(self) -> None:
         if self._scheduler is not None:
@@ -164,14 +183,11 @@ class Tap:
     def _listen_to_total(self) -> None:
         """Some image-to-image pipelines tell nobody but their progress bar how long they run."""
         self._own_bar = vars(self._pipe).get("progress_bar")
-        progress_bar = self._pipe.progress_bar
+        self._pipe.progress_bar = _Bar(self, self._pipe.progress_bar)
 
-        @functools.wraps(progress_bar)
-        def listen(iterable: Any = None, total: int | None = None) -> Any:
-            self._bar, self._total = True, self._total if total is None else total
-            return progress_bar(iterable, total) if iterable is None else progress_bar(iterable)
-
-        self._pipe.progress_bar = listen
+    def bar_is_made(self, total: int | None) -> None:
+        """The pipeline makes its progress bar, for so many steps if that is told."""
+        self._bar, self._total = True, self._total if total is None else total
 
     def _count_steps(self) -> int:
         """How many steps the run will take. The scheduler's own list is the last resort, and right
@@ -201,6 +217,7 @@ class Tap:
             num_steps = self._count_steps()
             self.listener.begin(call, num_steps)
             self._num_steps = num_steps
+            self._runs += 1
         if not self._under_way:
             self._step += 1
             self._under_way, self._watch = True, _watch(latents.device)
@@ -217,6 +234,30 @@ class Tap:
             return
         self._under_way = False
         self.listener.end_step(self._watch.stop())
+
+
+class _Bar:
+    """In the place of a pipeline's `progress_bar`; a copied or pickled pipeline has its own."""
+
+    def __init__(self, tap: Tap, made: Any) -> None:
+        self._tap, self._made = tap, made
+
+    def __call__(self, iterable: Any = None, total: int | None = None) -> Any:
+        self._tap.bar_is_made(total)
+        return self._made(iterable, total) if iterable is None else self._made(iterable)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial, (self._made,)
+
+
+def _subclass(cls: Any, **members: Any) -> Any:
+    """One that nobody tells from its class by name, and that is pickled as of that."""
+
+    def reduced(this: Any) -> tuple[Any, ...]:
+        return object.__new__, (cls,), this.__getstate__()
+
+    own = {"__module__": cls.__module__, "__reduce__": reduced, _OWN: cls}
+    return type(cls.__name__, (cls,), {**own, **members})
 
 
 def _in_a_pipelines_call() -> bool:

@@ -76,7 +76,6 @@ class Trajectory:
 
     def forecast(
         self,
-        scheduler: Any,
         step: int,
         call: BoundArguments,
         coefficients: Coefficients,

@@ -9,11 +9,12 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectrum.errors import SpectrumError, UsageError
 from spectrum_cli import machine, options, signals
+from spectrum_cli.batch_source import Stream, read
 from spectrum_cli.flags import with_flags
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.noise import silence
@@ -109,11 +110,13 @@ def batch(
     )
     share = parse_shard(shard) if shard else (1, 1)
     if fleet and batch_size > 1:
-        raise _usage("--batch-size is for one process; leave it, or --gpus, --workers and --ray")
+        raise UsageError(
+            "--batch-size is for one process; leave it, or --gpus, --workers and --ray"
+        )
     task = _Task(checker, output, device, fleet, retry_failed, batch_size, quiet, as_json)
     try:
-        source = _read(file)
-        if isinstance(source, _Stream):
+        source = read(file)
+        if isinstance(source, Stream):
             _check_of_stream(shard, batch_size, fleet)
             task.stream(source)
         else:
@@ -127,9 +130,9 @@ def batch(
 def _check_of_stream(shard: str | None, batch_size: int, fleet: Devices | None) -> None:
     if shard or fleet:
         flag = "--shard" if shard else "--gpus, --workers or --ray"
-        raise _usage(f"{flag} is for a file, where jobs can be counted; leave it")
+        raise UsageError(f"{flag} is for a file, where jobs can be counted; leave it")
     if batch_size > 1:
-        raise _usage("--batch-size is for a file: of a stream, each is made when it comes")
+        raise UsageError("--batch-size is for a file: of a stream, each is made when it comes")
 
 
 def _layout(preset: Preset, weights: Path | None, **given: Any) -> Options:
@@ -148,10 +151,10 @@ def _devices(
     if gpus is None and workers is None and address is None:
         return None
     if gpus and workers:
-        raise _usage("--gpus or --workers, not both")
+        raise UsageError("--gpus or --workers, not both")
     if device not in ("auto", "cpu" if workers else "cuda"):
         told = "--workers are of CPU cores" if workers else "--gpus and --ray choose the GPUs"
-        raise _usage(f"--device {device}: {told}; leave it")
+        raise UsageError(f"--device {device}: {told}; leave it")
     from spectrum.batch.ray_session import Devices, import_ray
 
     import_ray()
@@ -159,7 +162,9 @@ def _devices(
         from torch.cuda import device_count
 
         if (have := device_count()) < gpus:
-            raise _usage(f"--gpus {gpus}: torch sees {have} here; --workers takes cores instead")
+            raise UsageError(
+                f"--gpus {gpus}: torch sees {have} here; --workers takes cores instead"
+            )
     return Devices(workers or gpus, not workers, address)
 
 
@@ -181,62 +186,6 @@ def _load(device: str, quiet: bool, job: Job) -> Model:
 
     loaded = Loaded(job.request, device, job.options, quiet)
     return Model(loaded.pipe, loaded.device)
-
-
-def _usage(text: str) -> Exception:
-    from spectrum.errors import UsageError
-
-    return UsageError(text)
-
-
-# -- what comes in -------------------------------------------------------------------------------
-
-
-@dataclass
-class _Stream:
-    """Lines as they come: plain ones, and JSON Lines."""
-
-    lines: Iterator[bytes]
-
-    def __iter__(self) -> Iterator[Raw | Problem]:
-        from spectrum.batch.reading import Problem, decode, read_line
-        from spectrum.errors import UsageError
-
-        for number, line in enumerate(self.lines, 1):
-            try:
-                found = read_line(number, decode(line, "it"))
-            except UsageError:
-                found = Problem(number, "not text in UTF-8")
-            if found:
-                yield found
-
-
-def _read(file: str) -> _Stream | list[Raw | Problem]:
-    """All of a file; of standard input a stream, unless it begins like CSV or YAML."""
-    from spectrum.batch.reading import decode, first_line, kind_of, read_jobs
-
-    if file == "-":
-        lines = iter(sys.stdin.buffer.readline, b"")
-        before = list(_until_text(lines))
-        head = before[-1].decode("utf-8", "replace").strip() if before else ""
-        if (kind := kind_of("", head)) not in ("csv", "yaml"):
-            return _Stream(chain(before, lines))
-        return list(read_jobs(decode(b"".join([*before, *lines]), "-"), kind))
-    try:
-        data = Path(file).read_bytes()
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise _usage(f"{file}: can't be read: {reason}") from problem
-    text = decode(data, file)
-    return list(read_jobs(text, kind_of(Path(file).suffix, first_line(text))))
-
-
-def _until_text(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines up to the first that is not empty, and that one."""
-    for line in lines:
-        yield line
-        if line.strip():
-            return
 
 
 # -- what is done --------------------------------------------------------------------------------
@@ -262,7 +211,7 @@ class _Task:
         from spectrum.batch.watch import Ended
 
         if not raws:
-            raise _usage(f"{file}: there is no job in it; write a prompt a line")
+            raise UsageError(f"{file}: there is no job in it; write a prompt a line")
         self.checker.names.digits = max(4, len(str(len(raws) * len(self.checker.sweep))))
         try:
             jobs = list(in_shard(check_jobs(raws, self.checker), share))
@@ -301,12 +250,11 @@ class _Task:
     def _asked(self, raws: Iterable[Raw | Problem], display: Display) -> Iterator[Job]:
         from spectrum.batch.jobs import told
         from spectrum.batch.reading import Problem
-        from spectrum.errors import SpectrumError
 
         for raw in raws:
             try:
                 if isinstance(raw, Problem):
-                    raise _usage(raw.text)
+                    raise UsageError(raw.text)
                 jobs = [job for job, _ in self.checker.asked(raw)]
             except SpectrumError as problem:
                 display.refused(raw.line, told(problem))

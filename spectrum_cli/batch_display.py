@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectrum.batch.watch import Ended, Look, Watch
+from spectrum.words import counted
 from spectrum_cli.flags import with_flags
 from spectrum_cli.output import console, emit_as_it_is, emit_json, error, human_seconds, say
 from spectrum_cli.progress import Progress
@@ -269,8 +270,9 @@ class Display(Watch):
         if self.failed:
             text += f", {self.failed} failed (--retry-failed tries them again)"
         if self.wrong:
-            text += f", {self.wrong} lines were no jobs"
+            text += f", {counted(self.wrong, 'line was no job', 'lines were no jobs')}"
         seconds = human_seconds(time.perf_counter() - self._began)
         say(f"{text}; {seconds}; all in {self._folder}", style="bold")
         if repeated:
-            say(f"{repeated} asked for what another line had asked for, and are made once")
+            are = "is" if repeated == 1 else "are"
+            say(f"{repeated} asked for what another line had asked for, and {are} made once")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 from typing import Any
 
+from spectrum.words import counted
 from spectrum_cli.noise import silence
 from spectrum_cli.options import Json
 from spectrum_cli.output import emit, emit_json, human_bytes
@@ -67,7 +68,7 @@ def _devices(part: dict[str, Any]) -> Lines:
 
 def _memory(part: dict[str, Any]) -> Lines:
     room = f"{human_bytes(part['free'])} of {human_bytes(part['total'])} free"
-    yield "memory", f"{room}; {part['cores']} CPU core{'s' * (part['cores'] > 1)}"
+    yield "memory", f"{room}; {counted(part['cores'], 'CPU core')}"
 
 
 def _attention(part: dict[str, Any]) -> Lines:
@@ -79,7 +80,8 @@ def _ffmpeg(part: dict[str, Any]) -> Lines:
 
 
 def _hub(part: dict[str, Any]) -> Lines:
-    text = f"{_short(part['folder'])}: {human_bytes(part['bytes'])} in {part['models']} models"
+    models = counted(part["models"], "model")
+    text = f"{_short(part['folder'])}: {human_bytes(part['bytes'])} in {models}"
     offline = "; HF_HUB_OFFLINE is set" if part["offline"] else ""
     yield "hub cache", f"{text}, room for {human_bytes(part['free'])}{offline}"
 

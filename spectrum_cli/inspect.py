@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from spectrum.words import counted
 from spectrum_cli import machine, options
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.noise import silence
@@ -65,8 +66,7 @@ def _show(found: Inspection) -> None:
         blocks = ", ".join(f"{name} ({count})" for name, count in denoiser.blocks.items())
         emit(f"  blocks, skipped at forecast steps: {blocks}")
         emit(f"  head, fed with the forecast: {', '.join(denoiser.heads)}")
-    calls = "call" if found.calls == 1 else "calls"
-    emit(f"{found.calls} {calls} of a denoiser a step")
+    emit(f"{counted(found.calls, 'call')} of a denoiser a step")
     emit(f"{human_bytes(found.feature_bytes)} stored for each computed step")
     if found.stages_per_step > 1:
         emit(f"{found.stages_per_step} stages a step, which are computed or forecast together")

@@ -52,13 +52,13 @@ def targets(
     """
     if output == STDOUT:
         return [_stdout(request, seeds)]
-    from spectrum.pipeline.formats import check_rate
+    from spectrum.pipeline.formats import check
 
     folder, stem, ending = _split(request, output)
     asked_for = stem is not None
     if usual and not asked_for:
         stem, ending = Path(usual).stem, Path(usual).suffix
-    check_rate(ending, request.frames, request.fps)
+    check(ending, request)
     if not os.path.isdir(folder):
         raise SpectrumError(f"{folder}: no such folder; create it with `mkdir -p '{folder}'`")
     if not os.access(folder, os.W_OK | os.X_OK):

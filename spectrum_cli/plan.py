@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from spectrum.words import counted
 from spectrum_cli import options
 from spectrum_cli.loaded import find_model
 from spectrum_cli.output import emit, emit_json, human_bytes, terminal_width
@@ -108,7 +109,7 @@ def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
     mark = marks(sys.stdout.encoding or "ascii")
     computed = set(plan.computed_steps)
     other = mark.pending if plan.adaptive else mark.forecast
-    emit(f"{request.preset.name}, {plan.num_steps} steps, method {request.method.name}")
+    emit(f"{request.preset.name}, {counted(plan.num_steps, 'step')}, method {request.method.name}")
     emit("")
     row = min(50, max(5, (terminal_width() or 50) // 5 * 5))  # steps that a terminal has room for
     for start in range(0, plan.num_steps, row):
@@ -128,7 +129,8 @@ def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
     if plan.handover:
         emit(f"from step {plan.handover} on by the second denoiser, as far as the preset tells")
     if document["scale"]:
-        size = f"{request.positions:,} latent positions" if request.positions else "unknown size"
+        known = counted(request.positions, "latent position")
+        size = known if request.positions else "unknown size"
         emit(f"placed for pictures of {size}: scale {document['scale']:.3g}")
     history = document["history"]
     if history["target"] == "denoised":
@@ -139,8 +141,8 @@ def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
     if not history["bytes"]:
         return  # a model without a preset: `spectrum inspect` measures
     emit(
-        f"history {human_bytes(history['bytes'])}: {history['features']} features of"
-        f" {history['branches']} guidance {'branch' if history['branches'] == 1 else 'branches'}"
+        f"history {human_bytes(history['bytes'])}: {counted(history['features'], 'feature')} of"
+        f" {counted(history['branches'], 'guidance branch', 'guidance branches')}"
         f" in {history['dtype']}, at {_size(request)}"
     )
 

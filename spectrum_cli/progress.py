@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from spectrum.words import counted
 from spectrum_cli.output import console, human_seconds, printable, say
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Progress:
             if not self.quiet and not self._drawn:
                 planned = f"{len(report.planned_steps)} of them computed"
                 planned = "computed where needed" if report.adaptive else planned
-                say(f"denoise: {report.num_steps} steps, {planned}")
+                say(f"denoise: {counted(report.num_steps, 'step')}, {planned}")
         elif not (self.quiet or self._drawn or report.finished):
             self._say_where()
         if report.finished:

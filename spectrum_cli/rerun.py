@@ -96,7 +96,8 @@ def rerun(
         say(difference)
     before = sameness.before(frames_of(path.parent) if whole else [path], told)
     made, files = make_all(loaded, seeds, files, as_json, preview)
-    verdict = sameness.judge(before, sameness.now(made[0], files[0], told, path, whole))
+    now = sameness.now(made[0], files[0], loaded.request.fps, told, path, whole)
+    verdict = sameness.judge(before, now)
     again = path.parent if whole else path
     total = time.perf_counter() - began
     if as_json:

@@ -29,7 +29,7 @@ def before(files: list[Path], told: Document) -> Pictures:
     found: Pictures = {}
     for file in files:
         try:
-            found[file.name] = read_frames(file, size)
+            found[file.name] = read_frames(file, size, told.fps)
         except UsageError:  # no picture any more
             if len(files) == 1:
                 raise
@@ -37,7 +37,9 @@ def before(files: list[Path], told: Document) -> Pictures:
     return found
 
 
-def now(made: Generation, file: Target, told: Document, path: Path, whole: bool) -> Pictures:
+def now(
+    made: Generation, file: Target, fps: int | None, told: Document, path: Path, whole: bool
+) -> Pictures:
     """What corresponds to that, after encoding where it is encoded.
 
     whole: it is a folder of frames that is made again, of which `path` is one.
@@ -47,7 +49,7 @@ def now(made: Generation, file: Target, told: Document, path: Path, whole: bool)
     count, height, width = made.frames.shape[:3]
     frames: Frames | None = made.frames
     if not (file.is_folder or file.is_stdout or file.path.suffix.lower() == ".png"):
-        frames = read_frames(file.path, (count, height, width))
+        frames = read_frames(file.path, (count, height, width), fps)
     if frames is not None and whole:
         return {f"{k:04d}.png": frames[k : k + 1] for k in range(count)}
     if frames is not None and told.frame is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from spectrum.words import counted
 from spectrum_cli.flags import with_flags
 from spectrum_cli.loaded import Loaded
 from spectrum_cli.output import emit_as_it_is, emit_json, human_seconds, say
@@ -32,7 +33,7 @@ def say_plan(
         emit_as_it_is(str(file.path))
     if quiet:
         return
-    count = "as many steps as it takes" if computed is None else f"{len(computed)} steps"
+    count = "as many steps as it takes" if computed is None else counted(len(computed), "step")
     say(f"{request.preset.name} would compute {count} of {request.run_steps}; nothing was loaded")
 
 
@@ -54,7 +55,11 @@ def document(
         "computed_steps": report.computed_steps,
         "forecast_steps": report.forecast_steps,
         "forecast_errors": {str(s.index): s.error for s in report.steps if s.error is not None},
-        "notes": [note for m in made for note in m.report.notes],
+        "notes": [
+            note
+            for one, file in zip(made, files, strict=True)
+            for note in one.notes(file.path.suffix)
+        ],
         "speedup": {
             "requested": None if report.adaptive else request.speedup,
             "planned": report.planned_speedup,
@@ -81,7 +86,7 @@ def _about(seed: int, file: Target, made: Generation) -> dict[str, Any]:
         "seed": seed,
         "computed_steps": report.computed_steps,
         "forecast_errors": {str(s.index): s.error for s in report.steps if s.error is not None},
-        "notes": report.notes,
+        "notes": made.notes(file.path.suffix),
         "denoise_estimated": report.estimated_speedup,
         "seconds": {
             "encode": made.encode_seconds,
@@ -92,18 +97,14 @@ def _about(seed: int, file: Target, made: Generation) -> dict[str, Any]:
 
 
 def say_written(request: Request, seed: int, file: Target, one: Generation) -> None:
-    from spectrum.pipeline.formats import FFMPEGS
-
     frames, height, width = one.frames.shape[:3]
     size = f"{width}×{height}"
     if request.fps and frames > 1:
         size += f", {frames} frames at {request.fps} fps"
     if file.path != file.asked and not file.by_user:
         say(f"{file.asked.name} exists already and was kept; --force overwrites it")
-    if one.audio is not None and file.path.suffix.lower() not in FFMPEGS:
-        say(f"the sound is not in {file.path}: pictures hold none; write an .mp4 for it")
     say(f"wrote {file.path}  ({size}, seed {seed})", style="bold")
-    for note in one.report.notes:
+    for note in one.notes(file.path.suffix):
         say(f"note: {with_flags(note)}")
 
 
@@ -117,7 +118,7 @@ def summary(made: list[Generation], total: float) -> None:
     )
     seconds = sum(one.denoise_seconds for one in made)
     say(
-        f"{computed} of {steps} steps computed{others};"
+        f"{computed} of {counted(steps, 'step')} computed{others};"
         f" denoised in {human_seconds(seconds)}"
         + (f", {human_seconds(seconds / len(made))} each" if len(made) > 1 else "")
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from spectrum.errors import SpectrumError, UsageError
+from spectrum.words import counted
 from spectrum_cli import machine, options, signals
 from spectrum_cli.loaded import Loaded, find_model
 from spectrum_cli.noise import silence
@@ -89,7 +90,8 @@ def tune(
     if picture is None and not quiet:
         say(f"note: {NO_PICTURE}")
     try:
-        with SearchDisplay(f"tune {preset.name}, {len(cases)} prompts", quiet) as display:
+        title = f"tune {preset.name}, {counted(len(cases), 'prompt')}"
+        with SearchDisplay(title, quiet) as display:
             bench = Bench(
                 lambda: loaded.pipe,
                 request, cases, target.with_suffix(".tune"), settings, display, force,
@@ -150,7 +152,7 @@ def _show(document: dict[str, Any], bench: Bench, tuning: Tuning) -> None:
 def _say_what_was_done(document: dict[str, Any], bench: Bench) -> None:
     runs, seconds = bench.recorded, human_seconds(bench.recorded_seconds)
     folder = bench.store.folder
-    say(f"{runs} runs in {seconds}, {bench.runs_done} of them now; all in {folder}/")
+    say(f"{counted(runs, 'run')} in {seconds}, {bench.runs_done} of them now; all in {folder}/")
     if document["output"]:
         target, plot = document["output"], document["plot"]
         written = f"{target} and {Path(plot).name}" if plot else target
@@ -221,8 +223,8 @@ def _request(
 
     if preset.distilled:
         raise UsageError(
-            f"{preset.name} is made for {preset.steps} steps, so there is nothing to skip and"
-            " nothing to tune; take a model of many steps"
+            f"{preset.name} is made for {counted(preset.steps, 'step')}, so there is nothing to"
+            " skip and nothing to tune; take a model of many steps"
         )
     if image is not None and preset.image == "none":
         raise UsageError(f"{preset.name} makes pictures from prompts alone; leave --image")

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from spectrum.tune.watch import Watch
+from spectrum.words import counted
 from spectrum_cli.output import console, human_seconds, printable, say
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class SearchDisplay(Watch):
     def _line(self) -> None:
         self.said = time.monotonic()
         if not self.quiet and self.live is None:
-            say(f"{self.text}; {self.runs} runs, {human_seconds(self.seconds)}")
+            say(f"{self.text}; {counted(self.runs, 'run')}, {human_seconds(self.seconds)}")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
@@ -76,7 +77,7 @@ class SearchDisplay(Watch):
         if self.report is not None:
             line.append(f"  step {len(self.report.steps)}/{self.report.num_steps}", "dim")
         yield line
-        spent = Text(f"{self.runs} runs  {human_seconds(self.seconds)}", style="cyan")
+        spent = Text(f"{counted(self.runs, 'run')}  {human_seconds(self.seconds)}", style="cyan")
         if self.limit:
             spent.append(f" of at most {human_seconds(self.limit)}", "dim")
         yield spent

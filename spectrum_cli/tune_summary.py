@@ -15,6 +15,7 @@ from spectrum.tune.bench import Bench
 from spectrum.tune.judging import spread_text
 from spectrum.tune.scale import FittedScale
 from spectrum.tune.search import Found, Tuning
+from spectrum.words import counted
 from spectrum_cli.output import human_seconds
 
 # -- for people ----------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ def chart(bench: Bench, tuning: Tuning) -> Chart:
 
     base = bench.base
     return Chart(
-        f"{base.preset.name}, {base.steps} steps, {bench.size} prompts",
+        f"{base.preset.name}, {counted(base.steps, 'step')}, {counted(bench.size, 'prompt')}",
         "speedup (steps over computed steps)",
         "PSNR against the plain run, dB",
         {

@@ -259,7 +259,7 @@ def way(scheduler, loop, computed):
             trajectory.compute(scheduler, index, call, still)
             at_computed[index] = call.arguments["sample"]
         else:
-            trajectory.forecast(scheduler, index, call, coefficients)
+            trajectory.forecast(index, call, coefficients)
     return at_computed
 
 
@@ -303,7 +303,7 @@ def test_x0_goes_along_where_the_sample_is_corrected(build):
     for index, call, coefficients in calls(scheduler):
         if coefficients is None or index not in COMPUTED:
             if coefficients:
-                trajectory.forecast(scheduler, index, call, coefficients)
+                trajectory.forecast(index, call, coefficients)
             continue
         a, b, response = coefficients
         given, x0 = dict(call.arguments), X0[COMPUTED.index(index)]
@@ -335,7 +335,7 @@ def test_each_sample_of_a_batch_is_corrected_or_left_as_it_would_be_alone(build)
                 trajectory.compute(scheduler, index, call, coefficients)
                 corrected.append((call.arguments["sample"] != sample).any(1).tolist())
             else:
-                trajectory.forecast(scheduler, index, call, coefficients)
+                trajectory.forecast(index, call, coefficients)
 
     together, corrected = run(went_on, turned)
     (first, one), (second, other) = run(went_on), run(turned)
@@ -370,7 +370,7 @@ def test_the_smoother_forecast_takes_over_after_two_gaps_that_it_told_better(ada
             trajectory.compute(scheduler, index, call, coefficients)
             used += trajectory._goes_smoothly
         else:
-            trajectory.forecast(scheduler, index, call, coefficients)
+            trajectory.forecast(index, call, coefficients)
     better = [smoother < least for least, smoother in misses]  # at steps 12, 16, ...
     expected = [False] * 4 + [all(better[k : k + 2]) for k in range(len(better) - 1)]
     assert used == (expected if adapts else [False] * 9)
@@ -400,7 +400,7 @@ def test_a_gap_is_corrected_from_its_share_on(share):
                 trends.append(trajectory.compute(scheduler, index, call, coefficients).trends)
                 moved.append(not torch.equal(call.arguments["sample"], sample))
             elif index < 8:
-                trajectory.forecast(scheduler, index, call, coefficients)
+                trajectory.forecast(index, call, coefficients)
             else:
                 return moved, trends, trajectory.trusted[0]
 

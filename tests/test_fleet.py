@@ -29,7 +29,7 @@ from spectrum.batch.watch import Watch
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.report import Report, Step
 from spectrum_cli import batch_display
-from spectrum_cli.batch import _Stream
+from spectrum_cli.batch_source import Stream
 
 try:
     import_ray()
@@ -117,7 +117,7 @@ def test_wrong_usage(spectrum, tmp_path, monkeypatch):
     refused("--gpus", 1, "--workers", 1, told="--gpus or --workers, not both")
     refused("--gpus", 1, "--device", "cpu", told="--device cpu: --gpus and --ray choose the GPUs")
     refused("--workers", 1, "--device", "cuda", told="--device cuda: --workers are of CPU cores")
-    monkeypatch.setattr("spectrum_cli.batch._read", lambda _: _Stream(iter(())))
+    monkeypatch.setattr("spectrum_cli.batch.read", lambda _: Stream(iter(())))
     code, _, err = spectrum("batch", "-", "-o", "out", "--workers", 2)
     assert (code, "--gpus, --workers or --ray is for a file" in err) == (2, True)
     monkeypatch.setitem(sys.modules, "ray", None)

@@ -2,6 +2,8 @@
 
 import ast
 import copy
+import io
+import pickle
 import subprocess
 import sys
 import threading
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import FluxPipeline
-from test_engine import CALLS, sample
+from test_engine import CALLS, STEPS, sample
 
 import spectrum
 from spectrum import SpectralCache, UsageError, cache_of
@@ -157,6 +159,64 @@ def test_a_copy_of_a_pipeline_made_under_a_cache_is_a_plain_one(flux):
     assert torch.equal(sample(copied, CALLS["flux"]), plain)
     with SpectralCache(copied, 3):
         assert torch.equal(sample(copied, CALLS["flux"]), fast)
+
+
+def test_what_is_pickled_or_copied_under_a_cache_is_plain(flux):
+    plain = sample(flux, CALLS["flux"])
+    parts = {name: getattr(flux, name) for name in ("transformer", "scheduler")}
+    kinds = {name: type(part) for name, part in parts.items()}
+    with SpectralCache(flux, 3):
+        fast = sample(flux, CALLS["flux"])
+        made = {name: copy.copy(part) for name, part in parts.items()}
+        assert {name: type(part) for name, part in made.items()} == kinds
+        assert type(copy.deepcopy(flux.transformer)) is kinds["transformer"]
+        made = pickle.loads(pickle.dumps(parts))
+        assert {name: type(part) for name, part in made.items()} == kinds
+        torch.save(parts, io.BytesIO())
+        whole = pickle.loads(pickle.dumps(flux))
+        for copied in (whole, copy.deepcopy(flux)):
+            assert vars(copied)["progress_bar"].func.__self__ is copied
+        assert torch.equal(sample(flux, CALLS["flux"]), fast)
+    again = FluxPipeline(**{**flux.components, **made})
+    again.set_progress_bar_config(disable=True)
+    assert torch.equal(sample(again, CALLS["flux"]), plain)
+    assert torch.equal(sample(whole, CALLS["flux"]), plain)
+
+
+def test_a_callbacks_copy_of_the_scheduler_is_its_own(flux):
+    """It looks ahead with it, or sets other timesteps, and the run goes on as if it had not."""
+    seen = []
+
+    def look(pipe, step, _t, given):
+        ahead, known = copy.deepcopy(pipe.scheduler), copy.copy(pipe.scheduler)
+        if step < STEPS - 1:
+            time, latents = known.timesteps[known.step_index], given["latents"]
+            ours = ahead.step(torch.ones_like(latents), time, latents)[0]
+            seen.append(torch.equal(ours, known.step(torch.ones_like(latents), time, latents)[0]))
+        ahead.set_timesteps(4, mu=1.0)
+        return {}
+
+    with SpectralCache(flux, 2) as cache:
+        fast = sample(flux, CALLS["flux"])
+        for _ in range(2):
+            looked = sample(flux, {**CALLS["flux"], "callback_on_step_end": look})
+            assert torch.equal(looked, fast)
+    assert seen == [True] * 2 * (STEPS - 1)
+    assert len(cache.reports) == 3
+    assert all(report.finished for report in cache.reports)
+    assert not any(report.notes for report in cache.reports)
+
+
+def test_a_copied_scheduler_may_be_set_under_a_cache(flux, monkeypatch):
+    kind = type(flux.scheduler)
+    with SpectralCache(flux, 3) as cache:
+        fast = sample(flux, CALLS["flux"])
+        for again in (copy.deepcopy, lambda one: type(one).from_config(one.config)):
+            monkeypatch.setattr(flux, "scheduler", again(flux.scheduler))
+            for _ in range(2):
+                assert torch.equal(sample(flux, CALLS["flux"]), fast)
+    assert [len(report.steps) for report in cache.reports] == [STEPS] * 5
+    assert type(flux.scheduler) is kind
 
 
 def test_a_cache_may_be_entered_again_and_found_again(flux):

@@ -222,3 +222,13 @@ def test_endings_that_are_not_written(spectrum, flux_args, wan_args):
     code, _, err = spectrum("rerun", "x.gif")
     assert code == 0
     assert err.endswith("the same film as x.gif\n")
+
+
+def test_what_a_jpeg_has_no_room_for_is_refused_before_the_run(spectrum, tmp_path):
+    long = "a red circle" + "猫" * 10500  # of each, six letters are kept
+    refused(spectrum("gen", long, "-o", "a.jpeg"), "a JPEG has no room", "write a .png")
+    assert spectrum("gen", long, "-o", "a.webp", "--dry-run")[0] == 0
+    assert spectrum("gen", long[:9000], "-o", "a.jpg", "--dry-run")[0] == 0
+    (tmp_path / "jobs.txt").write_text(f"x\n{long}\n")
+    batch = spectrum("batch", "jobs.txt", "-o", "out", "--name", "{index}.jpg")
+    refused(batch, "jobs.txt, line 2: a JPEG has no room")

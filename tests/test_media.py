@@ -1,3 +1,4 @@
+import io
 import re
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from spectrum.errors import SpectrumError, UsageError
-from spectrum.pipeline.formats import check_rate
+from spectrum.pipeline.formats import check
 from spectrum.pipeline.media import (
     encode,
     read_frames,
@@ -140,7 +141,7 @@ def test_a_film_without_sound(tmp_path):
     assert [re.search(r": (\w+): ", line)[1] for line in lines] == ["Video"]
 
 
-def test_the_sound_of_ltx_2(spectrum, tmp_path):
+def test_the_sound_of_ltx_2(spectrum, tmp_path, monkeypatch):
     tiny_videos.CASES["ltx-2"].build().save_pretrained(tmp_path / "ltx-2")
     args = ["gen", "-m", "ltx-2", "--weights", "ltx-2", "--width", 32, "--height", 32, "--seed", 1]
     args += ["--frames", 9, "--steps", 4, "--speedup", 1.3, "--dtype", "float32"]
@@ -152,7 +153,11 @@ def test_the_sound_of_ltx_2(spectrum, tmp_path):
     assert np.abs(heard(tmp_path / "a.mp4", 16000)).max() > 0.001
     code, _, err = spectrum(*args, "-o", "a.png")
     assert code == 0
-    assert "the sound is not in a: pictures hold none" in err
+    assert "the sound is not in it: pictures hold none" in err
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a cat\n")))
+    code, _, err = spectrum("batch", "-", *args[1:-1], "-o", "out", "--name", "{index}.webp")
+    assert code == 0
+    assert "the sound is not in it: pictures hold none" in err
     code, _, err = spectrum("rerun", "a.mp4")
     assert code == 0
     assert err.endswith("the same film as a.mp4\n")
@@ -207,8 +212,29 @@ def test_a_film_of_pictures_lasts_as_long_as_it_says(tmp_path, ending, fps):
     assert abs(sum(shown) - 5000 / fps) <= (5 if ending == ".gif" else 0.5)
     assert max(shown) - min(shown) <= (10 if ending == ".gif" else 1)
     with pytest.raises(UsageError, match="50 frames a second at most"):
-        check_rate(".GIF", 2, 51)
-    check_rate(".gif", 2, 50)
+        check(".GIF", SimpleNamespace(frames=2, fps=51))
+    check(".gif", SimpleNamespace(frames=2, fps=50))
+
+
+@pytest.mark.parametrize(("ending", "fps"), [(".gif", 8), (".gif", 30), (".webp", 24)])
+@pytest.mark.parametrize("shades", [[0, 0, 0, 9, 9], [0, 9, 9, 0, 0], [9, 9, 9, 9, 9]])
+def test_equal_pictures_are_frames_each(tmp_path, ending, fps, shades):
+    """They are written as one that lasts longer."""
+    path = tmp_path / f"a{ending}"
+    frames = np.stack([np.full((34, 50, 3), (20 * k, 90, 20), np.uint8) for k in shades])
+    encode(path, ending, frames, DOCUMENT, fps)
+    found = read_frames(path, (5, 34, 50), fps)
+    assert np.abs(found.astype(int) - frames).max() <= 6
+    for shape, rate in (((4, 34, 50), fps), ((5, 34, 51), fps), ((5, 34, 50), fps + 3)):
+        if len(set(shades)) > 1:
+            assert read_frames(path, shape, rate) is None
+
+
+def test_a_png_that_moves_is_none_of_ours(tmp_path):
+    first, second = (Image.new("RGB", (50, 34), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "a.png", save_all=True, append_images=[second])
+    assert read_frames(tmp_path / "a.png", (1, 34, 50)) is None
+    assert read_frames(tmp_path / "a.png", (5, 34, 50), 8) is None
 
 
 def test_a_webm_has_sound(tmp_path):

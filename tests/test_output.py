@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from test_cli import refused
 from test_foreign import DEMO
 
+from spectrum.words import counted
 from spectrum_cli import output
 
 OBEYED = "\x1b]0;owned\x07\x9b31m\x85\u202e\x7f"
@@ -27,6 +29,17 @@ def test_a_path_is_as_it_is_but_on_a_terminal(capsys, monkeypatch, terminal):
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
     output.emit_as_it_is("a\x1bb.png")
     assert capsys.readouterr().out == ("a\\u001bb.png\n" if terminal else "a\x1bb.png\n")
+
+
+def test_of_one_it_is_told_in_the_singular(spectrum, tmp_path):
+    assert (counted(1, "step"), counted(0, "step")) == ("1 step", "0 steps")
+    assert counted(2000, "branch", "branches") == "2,000 branches"
+    args = ["a red circle", "--steps", 1, "--dry-run"]
+    assert "would compute 1 step of 1; nothing" in spectrum("gen", *args)[2]
+    assert spectrum("plan", "--steps", 1)[1].startswith("demo-image, 1 step, method")
+    refused(spectrum("gen", "a red circle", "--steps", 1, "--speedup", 2), "speedup for 1 step is")
+    (tmp_path / "jobs.csv").write_text("prompt\na,b\n")
+    refused(spectrum("batch", "jobs.csv", "-o", "out"), "line 2: 2 cells under 1 name;")
 
 
 def test_names_of_foreign_presets_are_shown_and_not_obeyed(spectrum):

@@ -117,20 +117,20 @@ def test_what_diffusers_says_is_a_line_each_said_once_or_not_at_all(capsys, quie
 @pytest.mark.parametrize(
     ("computed", "steps", "told"),
     [
-        (1, 1, "1 of 1 steps computed; denoised in 1.0 s"),
+        (1, 1, "1 of 1 step computed; denoised in 1.0 s"),
         (3, 4, "3 of 4 steps computed, the other one forecast; denoised in 1.0 s"),
         (2, 4, "2 of 4 steps computed, the others forecast; denoised in 1.0 s"),
     ],
 )
 def test_a_summary_names_others_where_there_are_any(capsys, computed, steps, told):
+    from spectrum.pipeline.generate import Generation
     from spectrum_cli.told import say_written, summary
 
     report = Report(steps, list(range(computed)))
     for index in range(steps):
         report.steps.append(Step(index, index < computed, 1.0))
-    made = SimpleNamespace(
-        report=report, denoise_seconds=1.0, frames=np.zeros((1, 8, 8, 3)), audio=None
-    )
+    picture = np.zeros((1, 8, 8, 3))
+    made = Generation(picture, picture, report, 0.0, 1.0, 0.0)
     summary([made], 1.0)
     assert told in capsys.readouterr().err.splitlines()
     file = SimpleNamespace(path=Path("a.png"), asked=Path("a.png"), by_user=True)

@@ -5,6 +5,7 @@ import struct
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from spectrum.compare.metrics import psnr
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.document import Document, check
-from spectrum.pipeline.media import read_frames, read_metadata, write_png
+from spectrum.pipeline.media import encode, read_frames, read_metadata, write_png
 from spectrum.pipeline.preset import read_preset
+from spectrum_cli import sameness
+from spectrum_cli.paths import Target
 from spectrum_cli.show import command
 
 SMALL = ["--steps", 6, "--speedup", 1.5, "--dtype", "float32", "--device", "cpu", "--seed", 1]
@@ -107,6 +110,21 @@ def test_a_film(spectrum, folders):
         f"not the same film as film-again: PSNR {told['psnr']:.1f} dB; missing 0000.png, 0004.png"
         " (2); differing 0003.png (1); not of it 0007.png (1)"
     )
+
+
+@pytest.mark.parametrize("ending", [".gif", ".webp"])
+def test_a_film_that_stands_still_is_the_same(tmp_path, ending):
+    """Its equal pictures are written as one."""
+    path, size = tmp_path / f"a{ending}", {"frames": 6, "height": 32, "width": 48}
+    frames = np.zeros((6, 32, 48, 3), np.uint8)
+    frames[3:] = 200
+    encode(path, ending, frames, DOCUMENT, 16)
+    told, made = SimpleNamespace(**size, fps=16, frame=None), SimpleNamespace(frames=frames)
+    old = sameness.before([path], told)
+    new = sameness.now(made, Target(path, path), 16, told, path, whole=False)
+    assert sameness.judge(old, new).same is True
+    new = sameness.now(made, Target(path, path), 8, told, path, whole=False)
+    assert sameness.judge(old, new).same is False
 
 
 @pytest.mark.parametrize("given", [["--quality", 0.03], ["--speedup", 1], []])
@@ -393,5 +411,6 @@ def test_what_is_written_is_a_document(made):
     assert {*made} | {"frame", "job"} == {
         field.alias or name for name, field in Document.model_fields.items()
     }
+    assert len(json.dumps(made)) < 2500  # for all but the request a JPEG has 4000 kept free
     with pytest.raises(Exception, match="generator: missing"):
         check(Path("a.png"), DOCUMENT)

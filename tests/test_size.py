@@ -6,6 +6,7 @@ import pytest
 import tiny_images
 import tiny_videos
 import torch
+from tiny import tiny_flux
 
 from spectrum import SpectralCache, engine
 from spectrum.denoiser import positions
@@ -13,6 +14,7 @@ from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.loading import Options, choose_device, load_pipeline
 from spectrum.pipeline.request import resolve
 from spectrum.schedule import LeastError
+from spectrum.timeline import unit_scale
 
 CASES = {**tiny_images.CASES, **tiny_videos.CASES}
 pytestmark = [  # diffusers' own, in its schedulers and Chroma's transformer
@@ -65,6 +67,7 @@ def test_the_run_computes_what_plan_said(name):
     with SpectralCache(pipe, 4, method=request.method) as cache:
         pipe(**request.arguments(), output_type="latent")
     assert cache.report.computed_steps == list(request.plan.computed_steps)
+    assert unit_scale(engine.guidance_of(pipe)) == request.method.scale  # without being told
     other = ask(width=256, height=256) if name == "demo-image" else ask(frames=81)
     assert other.plan.computed_steps < request.plan.computed_steps  # earlier steps
     assert isinstance(other.plan.schedule, LeastError)
@@ -97,3 +100,20 @@ def test_a_pipeline_that_remembers_its_guidance_tells_it():
             scales.append(cache._run.plan.timeline.scale)
     assert scales == [4.0, 12.0]
     assert engine.guidance_of(object()) is None
+
+
+@pytest.mark.parametrize(
+    ("build", "scales"),
+    [
+        (functools.partial(tiny_flux, guidance_embeds=True), [1, 9]),
+        (functools.partial(tiny_flux, guidance_embeds=False), [1, 1]),  # as FLUX.1-schnell
+        (CASES["flux2-klein"].build, [1, 9]),
+        (CASES["qwen-image"].build, [4, 4]),  # by another scale, which is 4 if not given
+        (CASES["sana"].build, [1, 9]),
+    ],
+)
+def test_guidance_that_is_not_listened_to_is_none(build, scales):
+    pipe = build()
+    for given, expected in zip((1.0, 9.0), scales, strict=True):
+        pipe._guidance_scale = given
+        assert engine.guidance_of(pipe) == expected

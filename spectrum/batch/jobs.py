@@ -22,7 +22,8 @@ from spectrum.batch.values import SEEDS, validated
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline import beforehand, known
 from spectrum.pipeline.discover import parameters, pipeline_class
-from spectrum.pipeline.formats import check_rate, endings
+from spectrum.pipeline.formats import check as check_format
+from spectrum.pipeline.formats import endings
 from spectrum.pipeline.inputs import ImageFile
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.preset import Preset
@@ -201,7 +202,7 @@ class Checker:
             stem, ending = None, self.names.ending(usual)
         else:
             stem, ending = asked_name(asked, usual)
-        check_rate(ending, request.frames, request.fps)
+        check_format(ending, request)
         mark = digest if ending == usual[0] else digest + ending  # a JPEG's pixels are others
         seed, id = self._seed(request, options, mark, values.get("seed"))
         if id in self._ids:

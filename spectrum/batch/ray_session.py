@@ -13,6 +13,7 @@ from typing import Any
 
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.files import SIGNALS, uninterrupted
+from spectrum.words import counted
 
 _PATIENCE = 5.0  # seconds for a cluster to answer
 _STORE = 2**27  # bytes that Ray sets aside for objects; jobs and records are small
@@ -95,9 +96,8 @@ def _count(ray: Any, devices: Devices) -> int:
     if not have and devices.gpus:
         raise UsageError(f"{where} has no GPU that Ray sees; `workers` takes cores instead")
     if (devices.count or 0) > have:
-        raise UsageError(
-            f"{where} has {have} {'GPUs' if devices.gpus else 'cores'}, not {devices.count}"
-        )
+        has = counted(have, "GPU" if devices.gpus else "core")
+        raise UsageError(f"{where} has {has}, not {devices.count}")
     return devices.count or have
 
 

@@ -17,6 +17,7 @@ import yaml
 from spectrum.batch.values import KEYS, key_of, unknown_key
 from spectrum.errors import UsageError
 from spectrum.pipeline.foreign import parse_json
+from spectrum.words import counted
 
 Kind = Literal["lines", "jsonl", "csv", "yaml"]
 
@@ -121,7 +122,8 @@ def _csv(text: str) -> Iterator[Raw | Problem]:
                 names = cells
                 yield from _column_problems(began, names)
             elif len(cells) > len(names):
-                told = f"{len(cells)} cells under {len(names)} names; quote a cell with commas"
+                under = f"{counted(len(cells), 'cell')} under {counted(len(names), 'name')}"
+                told = f"{under}; quote a cell with commas"
                 yield Problem(began, told)
             else:
                 found = zip(names, cells, strict=False)

@@ -157,7 +157,7 @@ class Worker:
             seconds=round(seconds + made.decode_seconds, 3),
             computed_steps=report.computed_steps,
             estimated_speedup=report.estimated_speedup and round(report.estimated_speedup, 3),
-            notes=[*report.notes, *([note] if note else ())] or None,
+            notes=[*made.notes(Path(job.name).suffix), *([note] if note else ())] or None,
             attempt=self.store.attempt(job.id),
         )
         try:

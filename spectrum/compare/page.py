@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spectrum.compare.figures import headings, row
+from spectrum.words import counted
 
 _STAGE = 640  # CSS pixels, the most of the large picture's longer side
 
@@ -44,7 +45,7 @@ def page(document: dict[str, Any], folder: Path) -> str:
 def _summary(document: dict[str, Any]) -> str:
     size = f"{document['width']}×{document['height']}"
     if document["media"] == "video":
-        size += f", {document['frames']} frames at {document['fps']} fps"
+        size += f", {counted(document['frames'], 'frame')} at {document['fps']} fps"
     count = len(document["cases"])
     return (
         f"{document['steps']} steps, at most one in {document['speedup']:g} of them computed;"
@@ -114,7 +115,7 @@ def _conditions(document: dict[str, Any]) -> dict[str, str]:
         "Negative prompt": document["negative_prompt"] or "–",
         "Seeds": ", ".join(str(case["seed"]) for case in document["cases"]),
         "Machine": f"{document['machine']} ({document['device']}, {document['dtype']},"
-        f" {threads} {'thread' if threads == 1 else 'threads'})",
+        f" {counted(threads, 'thread')})",
         "Versions": ", ".join(f"{name} {number}" for name, number in document["versions"].items()),
         **caches,
     }

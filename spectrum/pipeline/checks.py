@@ -13,6 +13,7 @@ from spectrum.errors import UsageError
 from spectrum.pipeline import bounds
 from spectrum.pipeline.inputs import ImageFile, like, look_at
 from spectrum.pipeline.preset import Preset
+from spectrum.words import counted
 
 STEP_LISTS = ("sigmas", "timesteps")  # arguments of pipelines that name their steps
 
@@ -49,7 +50,9 @@ def step_count(preset: Preset, value: int | None, extras: Mapping[str, Any]) -> 
     for key in STEP_LISTS:
         if isinstance(named := extras.get(key), list):
             if value not in (None, len(named)):
-                raise UsageError(f"`extras` {key} names {len(named)} steps, so leave `steps`")
+                raise UsageError(
+                    f"`extras` {key} names {counted(len(named), 'step')}, so leave `steps`"
+                )
             value = len(named)
     return count("steps", value, preset.steps, bounds.STEPS)
 

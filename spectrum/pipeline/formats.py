@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
+from bisect import bisect_right
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from spectrum.errors import SpectrumError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from spectrum.pipeline.request import Request
 
 Frames = NDArray[np.uint8]  # [F, H, W, 3]
 
@@ -32,6 +35,8 @@ _GIF_FPS = 50  # shorter times are not kept by what shows a GIF
 _DESCRIPTION = 0x010E  # the tag of EXIF for it
 _QUALITY = {"JPEG": 95, "WEBP": 95}
 _LONGEST_OF_JPEG = 65000  # bytes
+_REST = 4000  # at most, of what a document says that no request decides: the machine, say
+_NO_ROOM = "a JPEG has no room for a prompt and settings of this length; write a .png or .webp"
 
 
 def endings(video: bool, frames: int) -> tuple[str, ...]:
@@ -44,13 +49,25 @@ def endings(video: bool, frames: int) -> tuple[str, ...]:
     return FILMS if frames > 1 else tuple(dict.fromkeys((*STILLS, *FILMS)))
 
 
-def check_rate(ending: str, frames: int, fps: int | None) -> None:
-    """Raise UsageError for more frames a second than a GIF is shown at."""
-    if ending.lower() == ".gif" and frames > 1 and (fps or 1) > _GIF_FPS:
+def check(ending: str, request: Request) -> None:
+    """Raise UsageError for what this format is known not to hold: more frames a second than a GIF
+    is shown at, a document longer than a JPEG has room for."""
+    format = PILLOWS.get(ending.lower())
+    if format == "GIF" and request.frames > 1 and (request.fps or 1) > _GIF_FPS:
         raise UsageError(
-            f"a GIF shows {_GIF_FPS} frames a second at most, not {fps}; give `fps` {_GIF_FPS},"
-            " or write an .mp4, .webm or .webp"
+            f"a GIF shows {_GIF_FPS} frames a second at most, not {request.fps}; give `fps`"
+            f" {_GIF_FPS}, or write an .mp4, .webm or .webp"
         )
+    if format == "JPEG" and _length(request) > _LONGEST_OF_JPEG:
+        raise UsageError(_NO_ROOM)
+
+
+def _length(request: Request) -> int:
+    """Of the document that a file will have, at most."""
+    said = [request.prompt, request.negative_prompt, request.loras, request.extras]
+    places = [request.image_path, request.preset.path, request.preset.weights]
+    steps = len(str(request.steps)) + 2  # a number's letters, of which each may be computed
+    return len(json.dumps(storable([said, places]))) + request.steps * steps + _REST
 
 
 def frame_times(frames: int, fps: int, units: int) -> list[int]:
@@ -58,6 +75,29 @@ def frame_times(frames: int, fps: int, units: int) -> list[int]:
     half a unit at its beginning."""
     begins = [round(number * units / fps) for number in range(frames + 1)]
     return [after - before for before, after in pairwise(begins)]
+
+
+def _milliseconds(frames: int, fps: int, format: str) -> list[int]:
+    """How long each frame is shown in this format."""
+    units = _UNITS[format]
+    return [time * 1000 // units for time in frame_times(frames, fps, units)]
+
+
+def pictures_shown(
+    durations: list[int], format: str, frames: int, fps: int | None
+) -> list[int] | None:
+    """Which picture of a file is shown as each frame, as equal neighbours are written as one that
+    lasts longer; None where they are not those of so many frames.
+
+    durations: of each picture, in ms.
+    """
+    if len(durations) in (1, frames):  # of a single picture no time is kept
+        return [number % len(durations) for number in range(frames)]
+    if len(durations) > frames or fps is None or format not in _UNITS:
+        return None
+    *begins, end = accumulate(_milliseconds(frames, fps, format), initial=0)
+    *shown, last = accumulate(durations, initial=0)
+    return [bisect_right(shown, begin) - 1 for begin in begins] if last == end else None
 
 
 def encode_with_pillow(
@@ -73,15 +113,13 @@ def encode_with_pillow(
         options["comment"] = text.encode()
     else:
         if format == "JPEG" and len(text) > _LONGEST_OF_JPEG:
-            raise SpectrumError("a JPEG holds no prompt of this length; write a .png or .webp")
+            raise SpectrumError(_NO_ROOM)
         exif = Image.Exif()
         exif[_DESCRIPTION] = text
         options |= {"exif": exif, "quality": _QUALITY[format]}
     if len(frames) > 1:
         options |= {"save_all": True, "append_images": pictures[1:], "loop": 0}
-        units = _UNITS[format]
-        times = frame_times(len(frames), fps or 1, units)
-        options["duration"] = [time * 1000 // units for time in times]
+        options["duration"] = _milliseconds(len(frames), fps or 1, format)
     with path.open("wb") as file:
         pictures[0].save(file, format, **options)
 

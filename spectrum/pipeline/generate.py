@@ -24,6 +24,7 @@ from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline import beforehand
 from spectrum.pipeline.catalog import reference
 from spectrum.pipeline.discover import parameters
+from spectrum.pipeline.formats import FFMPEGS
 from spectrum.pipeline.inputs import ImageFile
 from spectrum.pipeline.loading import Options
 from spectrum.pipeline.media import Frames, Pixels, to_uint8
@@ -55,6 +56,16 @@ class Generation:
     @property
     def seconds(self) -> float:
         return self.encode_seconds + self.denoise_seconds + self.decode_seconds
+
+    def notes(self, ending: str) -> list[str]:
+        """What does not go as asked or planned where it is written in the format of this ending;
+        frames in a folder have none."""
+        if self.audio is None or ending.lower() in FFMPEGS:
+            return self.report.notes
+        return [
+            *self.report.notes,
+            "the sound is not in it: pictures hold none; write an .mp4 or .webm for it",
+        ]
 
 
 def generate(

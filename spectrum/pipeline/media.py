@@ -19,7 +19,14 @@ from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.files import sync, write
 from spectrum.pipeline.folders import write_folder
 from spectrum.pipeline.foreign import parse_json
-from spectrum.pipeline.formats import FFMPEGS, PILLOWS, encode_with_pillow, storable, text_of
+from spectrum.pipeline.formats import (
+    FFMPEGS,
+    PILLOWS,
+    encode_with_pillow,
+    pictures_shown,
+    storable,
+    text_of,
+)
 from spectrum.pipeline.formats import Frames as Frames
 from spectrum.pipeline.sound import Audio, write_wave
 
@@ -174,17 +181,24 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return metadata
 
 
-def read_frames(path: Path, shape: tuple[int, int, int]) -> Frames | None:
+def read_frames(path: Path, shape: tuple[int, int, int], fps: int | None = None) -> Frames | None:
     """The pictures of a file, decoded; None if they have not that shape.  # [F, H, W, 3]
 
     shape: F, H and W, as the file's document has them: no more than that is ever read.
+    fps: of a film that may be a GIF or WebP, which hold equal frames as one that lasts longer.
     """
     count, height, width = shape
     if path.suffix.lower() in PILLOWS:
         with _opened(path) as picture:
-            if (getattr(picture, "n_frames", 1), picture.height, picture.width) != shape:
+            pictures = getattr(picture, "n_frames", 1)
+            if pictures > count or (picture.height, picture.width) != (height, width):
                 return None
-            return np.stack([np.asarray(frame.convert("RGB")) for frame in _frames_of(picture)])
+            found, durations = [], []
+            for frame in _frames_of(picture):
+                found.append(np.asarray(frame.convert("RGB")))
+                durations.append(int(frame.info.get("duration", 0)))
+        shown = pictures_shown(durations, PILLOWS[path.suffix.lower()], count, fps)
+        return None if shown is None else np.stack([found[number] for number in shown])
     size = count * height * width * 3
     raw = _ffmpeg(path, *f"-frames:v {count + 1} -f rawvideo -pix_fmt rgb24".split(), limit=size)
     return np.frombuffer(raw, np.uint8).reshape(*shape, 3) if len(raw) == size else None

@@ -23,6 +23,7 @@ from spectrum.pipeline.preset import Preset
 from spectrum.plan import Plan
 from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, Schedule
 from spectrum.timeline import Timeline, unit_scale
+from spectrum.words import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -217,8 +218,8 @@ def _speedup(request: Request, asked: float | None, usual: float | None) -> floa
     if preset.distilled:
         if asked is not None and asked != 1:
             raise UsageError(
-                f"{preset.name} is made for {preset.steps} steps, so there is nothing to skip;"
-                " leave `speedup`"
+                f"{preset.name} is made for {counted(preset.steps, 'step')}, so there is nothing"
+                " to skip; leave `speedup`"
             )
         return 1.0
     if asked is not None:
@@ -248,8 +249,8 @@ def _adaptive(request: Request, quality: str, speedup: float | None) -> Request:
         raise UsageError("`quality` finds the speedup by itself; give it or `speedup`")
     if preset.distilled:
         raise UsageError(
-            f"{preset.name} is made for {preset.steps} steps, so there is nothing to skip;"
-            " leave `quality`"
+            f"{preset.name} is made for {counted(preset.steps, 'step')}, so there is nothing to"
+            " skip; leave `quality`"
         )
     return replace(request, schedule=AdaptiveSchedule(_tolerance(quality)))
 

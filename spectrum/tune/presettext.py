@@ -18,6 +18,7 @@ from spectrum.pipeline.preset import Preset, Tuned, read_preset, trust_word
 from spectrum.tune.judging import mean, spread_text
 from spectrum.tune.scale import FittedScale
 from spectrum.tune.search import Found, Tuning
+from spectrum.words import counted
 
 
 def preset_text(preset: Preset) -> str:
@@ -95,8 +96,7 @@ def _found_entry(one: Found) -> Iterator[str]:
 
 
 def _prompts(one: Found) -> str:
-    count = len(one.tuned_psnr)
-    return f"{count} prompt{'s' if count > 1 else ''}"
+    return counted(len(one.tuned_psnr), "prompt")
 
 
 def _entry(entry: Tuned) -> list[str]:

@@ -15,6 +15,7 @@ from spectrum.tune.bench import Bench
 from spectrum.tune.budget import seen
 from spectrum.tune.candidates import SCALES, Planned, law
 from spectrum.tune.judging import gain_over, is_gain, mean
+from spectrum.words import counted
 
 _FINE = 2**0.5  # between values that are tried on all prompts
 
@@ -54,7 +55,7 @@ def fit_scale(bench: Bench, counts: Sequence[int]) -> FittedScale:
         return max(scales, key=lambda scale: mean(qualities(scale, cases)))
 
     coarse = _distinct(default, *(default * factor for factor in SCALES), stated or default)
-    bench.watch.phase(f"scale: {len(coarse)} on {len(few)} prompts")
+    bench.watch.phase(f"scale: {len(coarse)} on {counted(len(few), 'prompt')}")
     near = best_of(coarse, few)
     fine = _distinct(default, near / _FINE, near, near * _FINE)
     bench.watch.phase(f"scale: {len(fine)} near {near:g} on all prompts")

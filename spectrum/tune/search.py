@@ -27,6 +27,7 @@ from spectrum.tune.budget import COMPARED, affordable, estimate, kept, limit_of,
 from spectrum.tune.candidates import Choice, Fewer, Planned, grid, moved, planned, usual
 from spectrum.tune.judging import gain_over, is_gain, mean
 from spectrum.tune.scale import FittedScale, fit_scale
+from spectrum.words import counted
 
 # Standard errors that the gain of steps has to exceed in the check: chance alone passes one of them
 # one time in six, and they are chosen from many.
@@ -144,7 +145,7 @@ class _Search:
         candidates = candidates[
             : affordable(bench, count, len(candidates), self.until - bench.seconds)
         ]
-        bench.watch.phase(f"{self.name}: {len(candidates)} candidates")
+        bench.watch.phase(f"{self.name}: {counted(len(candidates), 'candidate')}")
         best = self._moved(self._halved(candidates))
         search_gain = self._gain(best)
         bench.watch.phase(f"{self.name}: check, {search_gain.mean:+.2f} dB so far")
