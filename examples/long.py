@@ -33,8 +33,8 @@ dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 dtypes = {"default": torch.bfloat16, "vae": torch.float32}  # decoding in bfloat16 bands
 pipe = WanPipeline.from_pretrained(asked.model, dtype=dtypes).to(device)
-config = ContextParallelConfig(ulysses_degree=dist.get_world_size())
-pipe.transformer.enable_parallelism(config=config)
+if (processes := dist.get_world_size()) > 1:
+    pipe.transformer.enable_parallelism(config=ContextParallelConfig(ulysses_degree=processes))
 with SpectralCache(pipe, speedup=asked.speedup):
     film = pipe(
         asked.prompt,

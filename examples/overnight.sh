@@ -3,6 +3,7 @@
 # made. Ctrl-C ends it; the same command goes on.
 #   examples/overnight.sh prompts.txt made --model flux.1-dev
 set -euo pipefail
+[ $# -ge 2 ] || { echo "usage: $0 PROMPTS FOLDER [OPTION...]" >&2; exit 2; }
 prompts=$1 folder=$2
 shift 2
 while true; do

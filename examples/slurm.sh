@@ -4,6 +4,7 @@
 # Eight GPUs on one file of prompts: each takes its share, all into one folder.
 #   sbatch examples/slurm.sh prompts.txt /shared/made --model wan2.1-14b
 set -euo pipefail
+[ $# -ge 2 ] || { echo "usage: sbatch $0 PROMPTS FOLDER [OPTION...]" >&2; exit 2; }
 prompts=$1 folder=$2
 shift 2
 exec spectrum batch "$prompts" --output "$folder" \

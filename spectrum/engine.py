@@ -168,7 +168,7 @@ class SpectralCache:
         scale = self._method.run_scale(size, guidance_of(self._pipe))
         timeline = read_timeline(self._pipe, num_steps, scale)
         plan = self._method.plan(timeline, self._speedup, self._schedule)
-        report = Report(num_steps, plan.computed_steps, adaptive=plan.adaptive)
+        report = Report(num_steps, plan.computed_steps, adaptive=plan.adaptive, scale=scale)
         self._run = _Run(plan, self._make_target(plan, report), report, Current(-1, planned=True))
         self._warn_of_noise(self._run)
         self.reports.append(report)
@@ -243,7 +243,7 @@ class SpectralCache:
         if run.plan.timeline.stochastic and not careful:
             run.report.caution = (
                 f"{type(self._pipe.scheduler).__name__} adds fresh noise at every step, which no"
-                " forecast foresees: at most every other step is forecast, and the result is"
+                " forecast foresees: at most half of the steps are forecast, and the result is"
                 " another one than without Spectrum"
             )
 

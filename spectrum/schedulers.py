@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from spectrum.timeline import USUAL_SHIFT, Timeline, flow_levels
+from spectrum.timeline import USUAL_SHIFT, Timeline, adds_noise, flow_levels
 
 
 class Coefficients(NamedTuple):
@@ -24,9 +24,6 @@ class Coefficients(NamedTuple):
     output: float
     response: float
 
-
-# Schedulers that draw fresh noise at every step, by a part of their name.
-_STOCHASTIC = ("Ancestral", "SDE", "LCM", "TCD", "DDPM", "Consistency", "SASolver", "CogVideoXDPM")
 
 # Schedulers whose samples are x₀ + σ·noise, without a scale on x₀ (Karras et al., 2206.00364).
 _VARIANCE_EXPLODING = (
@@ -51,7 +48,7 @@ def is_stochastic(scheduler: Any) -> bool:
     taken = inspect.signature(type(scheduler).__init__).parameters
     config = {key: value for key, value in scheduler.config.items() if key in taken}
     return (
-        any(part in type(scheduler).__name__ for part in _STOCHASTIC)
+        adds_noise(type(scheduler).__name__)
         or str(config.get("algorithm_type", "")).startswith("sde")
         or bool(config.get("stochastic_sampling", False))
     )

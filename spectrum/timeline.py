@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 USUAL_SHIFT = 3.0  # of a flow whose levels are not known
 
+# Schedulers of diffusers that draw fresh noise at every step, by a part of their name.
+_NOISY = ("Ancestral", "SDE", "LCM", "TCD", "DDPM", "Consistency", "SASolver", "CogVideoXDPM")
+
 # S of a picture of 64 latent positions, which are the tokens of a transformer, without guidance.
 # Guidance g moves x₀ the more the more is undecided: S goes with √g, measured from 1 to 10.
 PLAIN_SCALE = 4.0
@@ -31,6 +34,11 @@ def flow_levels(num_steps: int, shift: float) -> tuple[float, ...]:
     """Noise levels of a flow whose sigmas fall evenly from 1 before σ' = sσ / (1 + (s − 1)σ)."""
     times = [1 - step / num_steps for step in range(num_steps)]
     return tuple(shift * t / (1 + (shift - 1) * t) for t in times)
+
+
+def adds_noise(scheduler: str) -> bool:
+    """Whether a scheduler draws fresh noise at every step, whatever its settings, by its class."""
+    return any(part in scheduler for part in _NOISY)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from spectrum.words import counted
 from spectrum_cli.noise import silence
 from spectrum_cli.options import Json
-from spectrum_cli.output import emit, emit_json, human_bytes
+from spectrum_cli.output import emit, emit_json, human_bytes, terminal_width
 
 WIDTH, LABEL = 80, 11
 WHAT_FOR = {"torchao": "--quantize", "matplotlib": "charts as pictures", "peft": "--lora"}
@@ -25,22 +25,22 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         emit_json(found)
         return
-    for line in screen(found):
+    for line in screen(found, min(terminal_width() or WIDTH, WIDTH)):
         emit(line)
 
 
-def screen(found: dict[str, Any]) -> Iterator[str]:
-    """What was found, in lines of a narrow terminal; a line for each probe that failed."""
+def screen(found: dict[str, Any], width: int = WIDTH) -> Iterator[str]:
+    """What was found, in lines of a terminal; a line for each probe that failed."""
     for name, part in found.items():
         if "error" in part:
-            yield from _paragraph(name, f"can't be told: {part['error']}")
+            yield from _paragraph(name, f"can't be told: {part['error']}", width)
         else:
             for label, text in SHOWN[name](part):
-                yield from _paragraph(label, text)
+                yield from _paragraph(label, text, width)
 
 
-def _paragraph(label: str, text: str) -> Iterator[str]:
-    lines = wrap(text, WIDTH - LABEL, break_on_hyphens=False) or [""]
+def _paragraph(label: str, text: str, width: int) -> Iterator[str]:
+    lines = wrap(text, max(width - LABEL, LABEL), break_on_hyphens=False) or [""]
     for number, line in enumerate(lines):
         yield f"{'' if number else label:<{LABEL}}{line}"
 

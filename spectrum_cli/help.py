@@ -7,6 +7,7 @@ from copy import copy
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.exceptions import TyperException
 
 # Parameters by the panel of the help that they stand in.
 PANELS = {
@@ -56,7 +57,12 @@ class Command(TyperCommand):
             all_kept = copy(option)
             all_kept.multiple = True
             all_kept.add_to_parser(parser, ctx)  # in the place of the option
-        given = parser.parse_args(list(args))[0]
+        try:
+            given = parser.parse_args(list(args))[0]
+        except TyperException as raised:
+            problem: Any = raised
+            problem.ctx = problem.ctx or ctx  # whose help lists the options
+            raise
         for option in single:
             if len(values := given.get(option.name, [])) > 1:
                 _refuse_another(option, values)

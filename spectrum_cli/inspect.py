@@ -67,7 +67,8 @@ def _show(found: Inspection) -> None:
         emit(f"  blocks, skipped at forecast steps: {blocks}")
         emit(f"  head, fed with the forecast: {', '.join(denoiser.heads)}")
     emit(f"{counted(found.calls, 'call')} of a denoiser a step")
-    emit(f"{human_bytes(found.feature_bytes)} stored for each computed step")
+    kept = human_bytes(found.feature_bytes)
+    emit(f"{kept} stored for each computed step, where --method forecasts the feature")
     if found.stages_per_step > 1:
         emit(f"{found.stages_per_step} stages a step, which are computed or forecast together")
     if found.stochastic:

@@ -22,6 +22,8 @@ def find(text: str) -> Path:
         return frames[0]
     if (path / "manifest.jsonl").is_file():
         raise UsageError(f"{path} is a batch's folder; give a file of it, or its manifest.jsonl:1")
+    if (path / "pictures").is_dir():
+        raise UsageError(f"{path} is a comparison's folder; give a file of {path / 'pictures'}")
     raise UsageError(f"{path} is no folder of numbered frames; give one, or a file")
 
 

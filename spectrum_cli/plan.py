@@ -124,8 +124,12 @@ def _show(request: Request, plan: Plan, document: dict[str, Any]) -> None:
     else:
         emit(f"{mark.forecast} {len(plan.forecast_steps)} forecast")
         emit(f"ideal speedup {plan.speedup:.2f}×")
+    if not (plan.adaptive or plan.forecast_steps):
+        return  # nothing is placed, and nothing kept
     if request.scheduler:
         emit(f"with the preset's noise levels, not yet those of {request.scheduler}")
+    if plan.timeline.stochastic:
+        emit("its scheduler adds noise at every step, so at most half of the steps are forecast")
     if plan.handover:
         emit(f"from step {plan.handover} on by the second denoiser, as far as the preset tells")
     if document["scale"]:

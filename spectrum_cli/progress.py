@@ -163,7 +163,7 @@ class Progress:
         title.truncate(options.max_width, overflow="ellipsis")
         yield title
         if not self.brief:
-            yield self._stages()
+            yield from self._stages(options.max_width)
         if self._denoising is not None:
             report = self._denoising.report
             yield from _rows_of_marks(report, marks(options.encoding), options.max_width)
@@ -178,20 +178,23 @@ class Progress:
         this = max(0.0, self.each - (time.perf_counter() - began))
         return this + (self.count - self.number) * self.each
 
-    def _stages(self) -> Text:
+    def _stages(self, width: int) -> Iterator[Text]:
+        """Side by side, in as many lines as that takes."""
         from rich.text import Text
 
         line = Text()
         for name in STAGES:
+            part = Text(name, style="dim")
             if name in self.seconds:
-                line.append(f"{name} {human_seconds(self.seconds[name])}", style="green")
+                part = Text(f"{name} {human_seconds(self.seconds[name])}", style="green")
             elif name == self._stage:
                 elapsed = time.perf_counter() - self._began
-                line.append(f"{name} {human_seconds(elapsed)}…", style="bold")
-            else:
-                line.append(name, style="dim")
-            line.append("  ")
-        return line
+                part = Text(f"{name} {human_seconds(elapsed)}…", style="bold")
+            if line and len(line) + 2 + len(part) > width:
+                yield line
+                line = Text()
+            line = Text("  ").join([line, part]) if line else part
+        yield line
 
 
 class JsonProgress(Progress):
@@ -202,12 +205,12 @@ class JsonProgress(Progress):
         self._tell(stage=name)
 
     def on_step(self, report: Report, step: Step | None) -> None:
-        super().on_step(report, step)
-        if step is not None:
+        if step is not None:  # before the stage that follows the last one
             self._tell(
                 stage="denoise", step=step.index, steps=report.num_steps, computed=step.computed,
                 seconds=step.seconds, left=self._denoising and self._denoising.remaining,
             )  # fmt: skip
+        super().on_step(report, step)
 
     def _tell(self, **what: object) -> None:
         sys.stderr.write(json.dumps({"image": self.number, "images": self.count, **what}) + "\n")

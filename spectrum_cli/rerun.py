@@ -45,7 +45,9 @@ def rerun(
     model: options.Model = "",
     speedup: options.Speedup = None,
     steps: options.Steps = None,
-    seed: options.Seed = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="N", help="Another one; several as 1-4,9.")
+    ] = None,
     width: options.Width = None,
     height: options.Height = None,
     frames: options.Frames = None,

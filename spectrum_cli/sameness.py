@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ def now(
 
     count, height, width = made.frames.shape[:3]
     frames: Frames | None = made.frames
+    if file.is_stdout:
+        frames = _as_written(made, file.path.suffix, fps)
     if not (file.is_folder or file.is_stdout or file.path.suffix.lower() == ".png"):
         frames = read_frames(file.path, (count, height, width), fps)
     if frames is not None and whole:
@@ -55,6 +58,16 @@ def now(
     if frames is not None and told.frame is not None:
         frames = frames[told.frame : told.frame + 1]
     return {path.name: frames}
+
+
+def _as_written(made: Generation, ending: str, fps: int | None) -> Frames | None:
+    """As they were put out in this format, which is read by somebody else."""
+    from spectrum.pipeline.media import encode, read_frames
+
+    with tempfile.TemporaryDirectory() as folder:
+        encode(file := Path(folder, f"again{ending}"), ending, made.frames, {}, fps)
+        count, height, width = made.frames.shape[:3]
+        return read_frames(file, (count, height, width))
 
 
 @dataclass(frozen=True)

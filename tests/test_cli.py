@@ -231,6 +231,17 @@ def test_a_preset_by_path_and_from_the_current_folder(spectrum, flux_args, folde
         assert json.loads(out)["steps"] == 9
 
 
+def test_a_preset_may_end_in_yml(spectrum, tmp_path):
+    _, text, _ = spectrum("models", "show", "demo-image")
+    (tmp_path / "presets").mkdir()
+    for name in ("mine.yml", "demo-image.yml"):
+        (tmp_path / "presets" / name).write_text(text.replace("steps: 50", "steps: 9"))
+    for model in ("mine", "demo-image"):
+        _, out, err = spectrum("gen", "-m", model, "--json", "--dry-run", "a red circle")
+        assert json.loads(out)["steps"] == 9
+        assert ("in the place of the package's own" in err) is (model == "demo-image")
+
+
 def test_show_prints_what_makes_the_file_again(spectrum, flux_args, tmp_path):
     spectrum("gen", *flux_args, "--seed", 6, "-o", "a.png", "it's a cat")
     code, text, err = spectrum("show", "a.png")
@@ -390,6 +401,8 @@ def test_refusals_of_show(spectrum, tmp_path):
     for name in ("made", "other"):
         (tmp_path / name).mkdir()
     (tmp_path / "made" / "manifest.jsonl").touch()
+    (tmp_path / "compared" / "pictures").mkdir(parents=True)
+    refused(spectrum("show", "compared"), "a comparison's folder", "compared/pictures")
     refused(spectrum("show", "other"), "other is no folder of numbered frames")
     refused(spectrum("show", "made"), "made is a batch's folder", "manifest.jsonl:1")
     Image.new("RGB", (8, 8)).save(tmp_path / "other.png")
@@ -438,6 +451,23 @@ def test_plan_by_alpha(spectrum):
         "plan", "--warmup", 3, "--window", 2, "--alpha", 0.5, "--steps", 20, "--json"
     )
     assert json.loads(out)["computed_steps"] == [0, 1, 2, 4, 6, 9, 12, 16]
+
+
+def test_of_a_plan_that_forecasts_nothing_nothing_is_kept(spectrum):
+    _, out, _ = spectrum("plan", "--speedup", 1)
+    assert out.splitlines()[-1] == "ideal speedup 1.00×"
+    assert "history: 3 x₀" in spectrum("plan", "--speedup", 2)[1]
+
+
+def test_a_plan_knows_of_schedulers_that_add_noise(spectrum):
+    for scheduler in ("euler-ancestral", "EulerAncestralDiscreteScheduler"):
+        asked = ["-m", "sdxl", "--scheduler", scheduler, "-s", 4.5]
+        _, out, _ = spectrum("plan", *asked)
+        assert "25 computed" in out
+        assert "at most half" in out
+        _, _, err = spectrum("gen", *asked, "--dry-run", "x")
+        assert "would compute 25 steps of 50" in err
+    assert "11 computed" in spectrum("plan", "sdxl", "--scheduler", "euler", "-s", 4.5)[1]
 
 
 def test_refusals_of_plan(spectrum):

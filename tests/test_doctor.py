@@ -35,6 +35,15 @@ def test_one_screen(spectrum):
     assert all(name in words for name in preset_paths())
 
 
+def test_it_fits_a_narrow_terminal(spectrum, monkeypatch):
+    from spectrum_cli import doctor
+
+    monkeypatch.setattr(doctor, "terminal_width", lambda: 50)
+    lines = spectrum("doctor")[1].splitlines()
+    assert max(map(len, lines)) <= 50
+    assert all(line[:11].strip() == "" or line[10] == " " for line in lines)  # under one another
+
+
 def test_json(spectrum):
     found = document(spectrum)
     assert list(found) == list(machine.PROBES)

@@ -50,6 +50,14 @@ def test_over_night_is_ended_by_an_interrupt_and_goes_on_after_a_kill(run, tmp_p
         assert run("overnight.sh", "p.txt", "made", PAUSE="0").returncode == left
 
 
+@pytest.mark.parametrize("script", ["overnight.sh", "slurm.sh", "sweep.sh"])
+def test_a_script_says_what_it_takes(run, script):
+    done = run(script, "one")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"{script} PROMPT" in done.stderr
+
+
 def test_a_sweep(run, tmp_path):
     done = run("sweep.sh", "a red circle", "made", "--steps", "9", *SMALL[2:], "-q")
     assert done.returncode == 0, done.stderr

@@ -366,7 +366,7 @@ def test_quantizing_without_torchao(flux_args, tmp_path):
         capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "needs torchao" in done.stderr
+    assert "needs torchao; `pip install 'spectrum-diffusion[quantize]'`" in done.stderr
 
 
 def test_tuned_steps_are_those_of_the_steps_that_are_run(folders):

@@ -97,7 +97,7 @@ def test_the_size_of_a_feature():
         ("speedup: 3.5", "method: publish", "did you mean 'published'"),
         ("speedup: 3.5", "method: hold\n  blend: 0.5", "no ridge to blend"),
         ("speedup: 3.5", "scale: 0", "cache.scale: Input should be greater than 0, not 0"),
-        ("fps: 16", "fps: 16, fpss: 1", "video.fpss: unknown key"),
+        ("fps: 16", "fps: 16, fpss: 1", "video.fpss: unknown key (did you mean fps?)"),
         ("dtype: bfloat16", "dtype: int8", "dtype: "),
         ("branches: 2", "branches: 3", "guidance.branches: "),
         ("media: video", "media: image", "section video if, and only if"),
@@ -114,6 +114,23 @@ def test_what_is_wrong_is_named(tmp_path, old, new, message):
     assert str(error.value).startswith(str(path))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("[1, 2, 3]", "cache.tuned.0: steps are rising numbers, of which the first is 0"),
+        ("[0, 5, 5]", "cache.tuned.0: steps are rising"),
+        ("[0, 5, 50]", "cache.tuned.0: steps of 50 are at most 49"),
+    ],
+)
+def test_tuned_steps_are_those_of_a_run(tmp_path, steps, message):
+    text, path = find_preset("demo-image").path.read_text(), tmp_path / "a.yaml"
+    tuned = f"{{num_steps: 50, length: 1, trust: -0.5, steps: {steps}}}"
+    path.write_text(text.replace("  speedup: 4.5", f"  speedup: 4.5\n  tuned: [{tuned}]"))
+    with pytest.raises(UsageError) as error:
+        read_preset(path)
+    assert message in str(error.value)
 
 
 def test_numbers_that_yaml_reads_as_text(tmp_path):

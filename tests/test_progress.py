@@ -48,6 +48,14 @@ def test_it_fits(half_way, width):
     assert "32.3 s saved" in lines[3]
 
 
+def test_every_stage_is_seen_on_a_narrow_terminal(half_way):
+    half_way.seconds = dict.fromkeys(module.STAGES, 26.5)
+    lines = render(half_way, 60)
+    assert max(map(len, lines)) <= 60
+    assert lines[1] == "load 26.5 s  encode 26.5 s  denoise 26.5 s  decode 26.5 s"
+    assert lines[2] == "write 26.5 s"
+
+
 def test_many_steps_wrap_and_none_is_lost(half_way):
     lines = render(half_way, 30)
     marks = "".join(line for line in lines if set(line) <= set("●○·"))
@@ -176,3 +184,7 @@ def test_progress_for_programs(capsys):
         "image": 2, "images": 3, "stage": "denoise", "step": 0, "steps": 2, "computed": True,
         "seconds": 0.5, "left": 0.0,
     }  # fmt: skip
+    report.steps.append(Step(1, False, 0.5))
+    progress.on_step(report, report.steps[-1])
+    last, after = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (last["step"], after["stage"]) == (1, "decode")  # the stage begins when the step ended

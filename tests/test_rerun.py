@@ -137,6 +137,26 @@ def test_a_model_of_the_package(spectrum, given):
     assert "which the file names" not in err  # weights of its own
 
 
+def test_what_goes_to_standard_output_is_judged_as_it_is_encoded(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    encode(file := tmp_path / "a.mp4", ".mp4", frames, {}, 8)
+    made, told = SimpleNamespace(frames=frames), SimpleNamespace(frame=None)
+    there = Target(Path("standard output.mp4"), Path("standard output.mp4"), is_stdout=True)
+    now = sameness.now(made, there, 8, told, file, False)
+    before = {"a.mp4": read_frames(file, (5, 32, 32))}
+    assert sameness.judge(before, now).same
+    assert not np.array_equal(before["a.mp4"], frames)  # it is a lossy format
+
+
+def test_a_document_has_the_scale_that_the_run_went_by(made):
+    scale = 4 * 3.5**0.5  # the tiny model's 64 positions, at the preset's guidance of 3.5
+    assert f"scale={scale}, " in made["forecaster"]
+
+
+def test_rerun_says_that_a_seed_is_the_files_own(spectrum):
+    assert "random" not in spectrum("rerun", "--help")[1]
+
+
 def test_single_values_are_replaced(spectrum, made):
     code, out, _ = spectrum("rerun", "a.png", "--seed", 7, "--steps", 9, "--json", "-q")
     report = json.loads(out)

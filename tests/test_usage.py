@@ -38,6 +38,10 @@ def test_a_prompt_without_quotes(spectrum):
     assert "quotes" not in spectrum("plan", "a", "red")[2]
 
 
+def test_an_option_without_its_value(spectrum):
+    refused(spectrum("gen", "x", "--steps"), "requires", "`spectrum gen --help` lists")
+
+
 def test_several_lines_are_one_prompt_and_that_is_said(spectrum, monkeypatch):
     for quiet in ([], ["-q"]):
         monkeypatch.setattr(sys, "stdin", io.StringIO("two\n\nlines \n"))

@@ -27,7 +27,7 @@ def check(request: Request, device: str, options: Options) -> None:
         raise UsageError("`offload` moves weights between a GPU and memory; leave it on the CPU")
     _check_history(request, device)
     if options.quantize and find_spec("torchao") is None:
-        raise UsageError("`quantize` needs torchao; `pip install spectrum-diffusion[quantize]`")
+        raise UsageError("`quantize` needs torchao; `pip install 'spectrum-diffusion[quantize]'`")
     if options.attention is not None:
         _check_attention(options.attention)
     folder = weights_here(request.preset, options.weights)

@@ -17,6 +17,8 @@ from spectrum.errors import UsageError
 from spectrum.pipeline.discover import discover
 from spectrum.pipeline.preset import Preset, read_preset
 
+ENDINGS = (".yaml", ".yml")
+
 
 def config_folder() -> Path:
     """What is the user's own."""
@@ -45,7 +47,7 @@ def preset_paths() -> dict[str, Path]:
 def presets_in(folder: Path) -> list[Path]:
     """None where there is no such folder, or it is not ours to read."""
     try:
-        return sorted(folder / name for name in os.listdir(folder) if name.endswith(".yaml"))
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(ENDINGS))
     except OSError:
         return []
 
@@ -71,7 +73,7 @@ def reference(preset: Preset) -> str:
 
 def shadows(preset: Preset) -> bool:
     """Whether a preset is found in the place of one of the package with the same name."""
-    shipped = preset_folders()[-1] / preset.path.name
+    shipped = preset_folders()[-1] / f"{preset.name}.yaml"
     return shipped.is_file() and not shipped.samefile(preset.path)
 
 
@@ -80,7 +82,7 @@ def find_preset(name: str, asking: Callable[[], None] | None = None) -> Preset:
 
     asking: called before the hub is asked, which may take its time.
     """
-    if name.endswith((".yaml", ".yml")):
+    if name.endswith(ENDINGS):
         if not os.path.isfile(name):
             raise UsageError(f"no preset file {name}; `spectrum models` lists the presets by name")
         return read_preset(Path(name))

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,7 @@ from spectrum import __version__
 from spectrum.denoised import Observer
 from spectrum.engine import Listener, SpectralCache
 from spectrum.errors import SpectrumError, UsageError
+from spectrum.gaussian import Kriging
 from spectrum.pipeline import beforehand
 from spectrum.pipeline.catalog import reference
 from spectrum.pipeline.discover import parameters
@@ -209,7 +210,7 @@ def metadata(
         "target": method.target,
         "quality": getattr(request.schedule, "tolerance", None),
         "blend": getattr(method.forecaster, "blend", None),
-        "forecaster": repr(method.forecaster),
+        "forecaster": _forecaster(request, made.report),
         "computed_steps": made.report.computed_steps,
         "together": made.together,
         "history": request.history,
@@ -217,6 +218,14 @@ def metadata(
         **options.pixels,
         **conditions(preset, device, options),
     }
+
+
+def _forecaster(request: Request, report: Report) -> str:
+    """With the scale that it went by, which is the run's own."""
+    forecaster = request.method.forecaster
+    if isinstance(forecaster, Kriging) and report.scale is not None:
+        forecaster = replace(forecaster, prior=replace(forecaster.prior, scale=report.scale))
+    return repr(forecaster)
 
 
 def conditions(preset: Preset, device: torch.device, options: Options) -> dict[str, Any]:

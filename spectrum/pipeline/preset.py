@@ -102,6 +102,14 @@ class Tuned(_Strict):
     length: Annotated[float, Field(gt=0)]
     trust: Trust
 
+    @model_validator(mode="after")
+    def _steps_are_of_the_run(self) -> Tuned:
+        if self.steps[0] != 0 or sorted(set(self.steps)) != self.steps:
+            raise ValueError("steps are rising numbers, of which the first is 0")
+        if self.steps[-1] >= self.num_steps:
+            raise ValueError(f"steps of {self.num_steps} are at most {self.num_steps - 1}")
+        return self
+
 
 class Cache(_Strict):
     """Defaults of `speedup`, `method` and `blend`.
@@ -264,16 +272,25 @@ def read_preset(path: Path) -> Preset:
         raise UsageError("; ".join(_messages(path, error))) from None
 
 
+_SECTIONS = {
+    "": Preset, "size": Size, "video": Video, "guidance": Guidance, "scheduler": SchedulerChoice,
+    "cache": Cache, "feature": Feature,
+}  # fmt: skip
+
+
 def _messages(path: Path, error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             text = "unknown key"
-            nearest = get_close_matches(str(problem["loc"][-1]), Preset.model_fields, n=1)
-            if nearest and len(problem["loc"]) == 1:
+            *section, wrong = map(str, problem["loc"])
+            keys = getattr(_SECTIONS.get(".".join(section)), "model_fields", ())
+            if nearest := get_close_matches(wrong, keys, n=1):
                 text += f" (did you mean {nearest[0]}?)"
         elif problem["type"] == "missing":
             text = "missing"
         else:
-            text = f"{problem['msg']}, not {problem['input']!r}" if key else problem["msg"]
+            text = problem["msg"].removeprefix("Value error, ")
+            if not isinstance(problem["input"], dict):  # a section, which says what is wrong in it
+                text += f", not {problem['input']!r}"
         yield f"{path}: {key}: {text}" if key else f"{path}: {text}"

@@ -20,9 +20,10 @@ from spectrum.methods import (
 from spectrum.pipeline import bounds, checks, known
 from spectrum.pipeline.inputs import ImageFile, Lora, parse_extras, parse_lora
 from spectrum.pipeline.preset import Preset
+from spectrum.pipeline.sampler import scheduler_name
 from spectrum.plan import Plan
 from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, Schedule
-from spectrum.timeline import Timeline, unit_scale
+from spectrum.timeline import Timeline, adds_noise, unit_scale
 from spectrum.words import counted
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Request:
             self.preset.levels(self.steps)[-self.run_steps :],
             self.method.run_scale(self.positions),
             self.preset.handover(self.run_steps),
+            adds_noise(scheduler_name(self.preset, self.scheduler)),
         )
 
     @property

@@ -69,6 +69,14 @@ def scheduler_class(name: str, flow: bool) -> str:
     return short.get(name, name)
 
 
+def scheduler_name(preset: Preset, asked: str | None) -> str:
+    """The class that is asked for, or the preset's, as far as that is known before anything is
+    loaded; "" for the model's own."""
+    if asked is not None:
+        return SCHEDULERS.get(asked, asked)  # of a flow's, only the beginning is another one
+    return preset.scheduler.name if preset.scheduler else ""
+
+
 def check_scheduler(asked: str, pipeline: str, preset: Preset, folder: Path | None) -> None:
     """Raise UsageError for one that is none, or that the pipeline can't use, as far as that is
     known before anything is loaded.
