@@ -152,7 +152,7 @@ def make_all(
 
     display = JsonProgress if progress == "json" else Progress
     if preview is not None:
-        _check_previews(files)
+        _check_previews(files, preview, loaded.request.run_steps)
     if not loaded.quiet:
         _hint(loaded.request)
     made: list[Generation] = []
@@ -177,11 +177,13 @@ def end(files: list[Target]) -> None:
         raise typer.Exit(1)
 
 
-def _check_previews(files: list[Target]) -> None:
+def _check_previews(files: list[Target], every: int, steps: int) -> None:
     """Raise UsageError where there can be none."""
     from spectrum.errors import UsageError
     from spectrum.pipeline.preview import place_beside
 
+    if every > steps:
+        raise UsageError(f"--preview {every} shows nothing: the run has {steps} steps; give fewer")
     for file in files:
         if file.is_stdout:
             raise UsageError("--preview is a picture beside a file; leave it with --output -")
