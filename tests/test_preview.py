@@ -178,3 +178,8 @@ def test_a_run_that_fails_leaves_none(spectrum, monkeypatch, tmp_path, kept):
     assert spectrum(*args, "--preview", 1, "x")[0] == 130
     assert kept
     assert [path.name for path in tmp_path.iterdir()] == ["flux"]
+
+
+def test_none_would_be_shown(spectrum):
+    asked = ("gen", "--steps", 6, "--preview", 7, "-o", "a.png", "a red circle")
+    refused(spectrum(*asked), "--preview 7", "6 steps")
