@@ -181,9 +181,11 @@ def _check_previews(files: list[Target], every: int, steps: int) -> None:
     """Raise UsageError where there can be none."""
     from spectrum.errors import UsageError
     from spectrum.pipeline.preview import place_beside
+    from spectrum.words import counted
 
     if every > steps:
-        raise UsageError(f"--preview {every} shows nothing: the run has {steps} steps; give fewer")
+        long = counted(steps, "step")
+        raise UsageError(f"--preview {every} shows nothing: the run has {long}; give fewer")
     for file in files:
         if file.is_stdout:
             raise UsageError("--preview is a picture beside a file; leave it with --output -")
