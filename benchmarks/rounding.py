@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -40,15 +42,33 @@ def measured(model: Model, dtype: torch.dtype) -> Iterator[str]:
         plain = sample_plainly(model, match, STEPS)
         for contender in everyone:
             exact[contender.name] = run(model, contender, match, STEPS, count)[0]
-        model.pipe.to(dtype)
-        plain_half = sample_plainly(model, match, STEPS)
+        rounds = in_half(model, dtype)
+        plain_half = sample_plainly(rounds, match, STEPS)
         rounded = spread(psnr(plain_half, plain))
         for contender in everyone:
-            half[contender.name] = run(model, contender, match, STEPS, count)[0]
+            half[contender.name] = run(rounds, contender, match, STEPS, count)[0]
         for name in exact:
             pairs = [(exact[name], plain), (half[name], plain_half), (half[name], plain)]
             figures = [spread(psnr(*pair)) for pair in pairs]
             yield row([model.name, f"{count}, / {match:g}", f"`{name}`", *figures, rounded])
+
+
+def in_half(model: Model, dtype: torch.dtype) -> Model:
+    """The same pipeline, all of it in another precision, its texts as well."""
+    model.pipe.to(dtype)
+
+    def cast(value: Any, kind: torch.dtype) -> Any:
+        return value.to(kind) if isinstance(value, torch.Tensor) else value
+
+    def arguments(some: slice) -> dict[str, Any]:
+        given = model.arguments(some)
+        return {name: cast(value, dtype) for name, value in given.items()}
+
+    return replace(
+        model,
+        arguments=arguments,
+        pixels=lambda output: model.pixels(cast(output, torch.float32)),
+    )
 
 
 def shown(contender: Contender) -> bool:

@@ -140,11 +140,13 @@ def summary(sheets: Sequence[Sheet], ours: str = OURS) -> Iterator[str]:
 
 
 def chart(sheet: Sheet) -> Chart:
-    """PSNR against computed steps."""
+    """PSNR against computed steps, of the default method and its best rivals."""
     series: dict[str, list[Point]] = {}
     counts = sheet.counts()
     for count in counts:
         for name, values in sheet.column(count).items():
+            if is_ours(name) and name != OURS:
+                continue
             point = (count, statistics.fmean(values), standard_error(values))
             series.setdefault(name, []).append(point)
     if len(counts) > 1:  # schedules that were found are of one count

@@ -116,7 +116,7 @@ def test_table_compares_with_the_best_rival():
 
 
 def test_chart_has_points_of_one_count_but_lines_of_several():
-    sheet = sheet_of("a", spectrum=30, found=20)
+    sheet = sheet_of("a", spectrum=30, spectrum_2=33, found=20)  # no candidate in a rival's place
     assert chart(sheet).series == {"spectrum": [(10, 30, 1)], "found": [(10, 20, 1)]}
     sheet.figures["14"] = {"spectrum": [40, 42]}
     assert chart(sheet).series == {"spectrum": [(10, 30, 1), (14, 41, 1)]}
