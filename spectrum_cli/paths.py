@@ -60,6 +60,8 @@ def targets(
         stem, ending = Path(usual).stem, Path(usual).suffix
     check(ending, request)
     if not os.path.isdir(folder):
+        if "{" in str(folder):
+            raise UsageError(f"{folder}: no such folder; fields are filled in in names alone")
         raise SpectrumError(f"{folder}: no such folder; create it with `mkdir -p '{folder}'`")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise SpectrumError(f"{folder}: can't be written to; choose another place with --output")

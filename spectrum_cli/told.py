@@ -103,7 +103,8 @@ def say_written(request: Request, seed: int, file: Target, one: Generation) -> N
         size += f", {frames} frames at {request.fps} fps"
     if file.path != file.asked and not file.by_user:
         say(f"{file.asked.name} exists already and was kept; --force overwrites it")
-    say(f"wrote {file.path}  ({size}, seed {seed})", style="bold")
+    where = f"a {file.path.suffix} to standard output" if file.is_stdout else file.path
+    say(f"wrote {where}  ({size}, seed {seed})", style="bold")
     for note in one.notes(file.path.suffix):
         say(f"note: {with_flags(note)}")
 

@@ -306,6 +306,7 @@ def test_refusals_of_gen(spectrum, flux_args, wan_args, tmp_path, folders):
     refused(spectrum("gen", *flux_args), "prompt", "spectrum gen --help")
     refused(spectrum("gen", *flux_args, "-o", "no/x.png", "x"), "mkdir -p", code=1)
     refused(spectrum("gen", *flux_args, "-o", "no/", "x"), "mkdir -p", code=1)
+    refused(spectrum("gen", *flux_args, "-o", "{seed}/x.png", "x"), "in names alone")
     assert files(tmp_path) == []
 
 

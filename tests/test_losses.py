@@ -207,6 +207,7 @@ def test_standard_output(flux_args, wan_args, tmp_path):
     assert (picture.wait(), film.wait()) == (0, 0)
     assert picture._out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert film._out.read_bytes()[4:8] == b"ftyp"
+    assert "wrote a .png to standard output  (" in picture.err
     assert files(tmp_path / "out") == []
     beside = Command(tmp_path / "out", "gen", *flux_args, "-o", "-", "--preview", 1, "x")
     several = Command(tmp_path / "out", "gen", *flux_args, "-o", "-", "-n", 2, "x")
