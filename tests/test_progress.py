@@ -132,6 +132,7 @@ def test_what_diffusers_says_is_a_line_each_said_once_or_not_at_all(capsys, quie
 )
 def test_a_summary_names_others_where_there_are_any(capsys, computed, steps, told):
     from spectrum.pipeline.generate import Generation
+    from spectrum_cli.paths import Target
     from spectrum_cli.told import say_written, summary
 
     report = Report(steps, list(range(computed)))
@@ -141,7 +142,7 @@ def test_a_summary_names_others_where_there_are_any(capsys, computed, steps, tol
     made = Generation(picture, picture, report, 0.0, 1.0, 0.0)
     summary([made], 1.0)
     assert told in capsys.readouterr().err.splitlines()
-    file = SimpleNamespace(path=Path("a.png"), asked=Path("a.png"), by_user=True)
+    file = Target(Path("a.png"), Path("a.png"), by_user=True)
     say_written(SimpleNamespace(fps=8), 3, file, made)
     assert capsys.readouterr().err == "wrote a.png  (8×8, seed 3)\n"  # a picture has no rate
 
