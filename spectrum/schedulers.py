@@ -78,7 +78,8 @@ def denoised_coefficients(scheduler: Any) -> tuple[Coefficients | None, ...] | N
             return None
         *sigmas, end = scheduler.sigmas.tolist()
         # Mochi counts sigmas upwards: x₀ is where they end, be that 0 or 1.
-        return tuple(Coefficients(1.0, end - sigma, 1 / (2 - abs(end - sigma))) for sigma in sigmas)
+        noise = [(end - sigma, abs(end - sigma)) for sigma in sigmas]
+        return tuple(Coefficients(1.0, b, _response(1 - share, share)) for b, share in noise)
     prediction = str(config.get("prediction_type", ""))
     if name in _VARIANCE_EXPLODING:
         return tuple(_exploding(prediction, sigma) for sigma in scheduler.sigmas.tolist())
@@ -92,8 +93,12 @@ def denoised_coefficients(scheduler: Any) -> tuple[Coefficients | None, ...] | N
     return None
 
 
+def _response(alpha: float, sigma: float) -> float:
+    return 1 / (2 * alpha + sigma)
+
+
 def _by_prediction(prediction: str, alpha: float, sigma: float) -> Coefficients | None:
-    response = 1 / (2 * alpha + sigma)
+    response = _response(alpha, sigma)
     return {
         "epsilon": Coefficients(1 / alpha, -sigma / alpha, response) if alpha else None,
         "v_prediction": Coefficients(alpha, -sigma, response),
@@ -104,7 +109,7 @@ def _by_prediction(prediction: str, alpha: float, sigma: float) -> Coefficients 
 def _exploding(prediction: str, sigma: float) -> Coefficients | None:
     if prediction == "v_prediction":
         a = 1 / (sigma**2 + 1)
-        return Coefficients(a, -sigma * a**0.5, 1 / (2 + sigma))
+        return Coefficients(a, -sigma * a**0.5, _response(1.0, sigma))
     return _by_prediction(prediction, 1.0, sigma)
 
 
