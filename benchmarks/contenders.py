@@ -23,10 +23,11 @@ from spectrum.compare.rivals import FEWER_STEPS
 from spectrum.engine import SpectralCache
 from spectrum.forecast import Extrapolation, Hold
 from spectrum.methods import DEFAULT_METHOD, get_method
-from spectrum.schedule import ExplicitSchedule
-from spectrum.timeline import unit_scale
+from spectrum.schedule import ExplicitSchedule, LeastError
+from spectrum.timeline import Timeline, unit_scale
 
 OURS = "spectrum"
+TO_THE_END = f"{OURS}-to-the-end"
 PUBLISHED = "published"
 METHODS = ("even", "hold", "taylor1", "taylor2")
 SOLVERS = {
@@ -47,6 +48,18 @@ class Contender:
     fewer_steps: bool = False
     solver: str | None = None
     diffusers: str | None = None
+
+
+@dataclass(frozen=True)
+class ToTheEnd:
+    """As `LeastError`, but that the last step is one of the computed, as where others search."""
+
+    count: int
+
+    def computed_steps(self, timeline: Timeline) -> list[int]:
+        last = timeline.num_steps - 1
+        before = LeastError(self.count - 1).computed_steps(replace(timeline, goes_on=True))
+        return [*before, last]
 
 
 def candidate(scale: float) -> dict[str, Any]:
@@ -71,6 +84,7 @@ def contenders(
     own = unit_scale(model.guidance)  # as `spectrum gen` has it
     found = [Contender(OURS, candidate(own) | speedup)]
     found += [Contender(f"{OURS}@{scale:g}", candidate(scale) | speedup) for scale in scales]
+    found.append(Contender(TO_THE_END, candidate(own) | {"schedule": ToTheEnd(count)}))
     found += _fewer_steps(model)
     found += [Contender(name, {"method": name} | speedup) for name in (PUBLISHED, *METHODS)]
     found.append(Contender(f"{PUBLISHED}:0.5", {"method": PUBLISHED, "blend": 0.5} | speedup))

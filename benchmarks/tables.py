@@ -65,8 +65,8 @@ def read_sheets(folder: Path) -> list[Sheet]:
 
 
 def is_ours(name: str) -> bool:
-    """The default method, a candidate, or the default method on others' steps."""
-    return name == OURS or name.startswith(f"{OURS}@") or name.endswith(f":{OURS}")
+    """The default method, a candidate, or the default method on other steps."""
+    return name.startswith(OURS) or name.endswith(f":{OURS}")
 
 
 def best_rival(column: Column) -> str | None:

@@ -14,13 +14,14 @@ from diffusers import (
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
-from contenders import found_schedules
+from contenders import ToTheEnd, found_schedules
 from influence import Influenced, error_at_end, regrets
 from leave_one_out import Law, cells_of, chosen, laws_of, verdict
 from matching import matched, solver
 from placement import distance
 from tables import Sheet, chart, open_sheet, read_sheets, sheet_table
 
+from spectrum.schedule import LeastError
 from spectrum.schedulers import denoised_coefficients, noise_levels
 from spectrum.timeline import Timeline
 
@@ -58,6 +59,16 @@ def test_matched_levels(name):
     torch.testing.assert_close(noise(lower)[1:], noise(own)[1:] / 8, rtol=1e-4, atol=1e-6)
     assert lower.sigmas[-1] == own.sigmas[-1] == 0
     assert denoised_coefficients(lower) is not None
+
+
+@pytest.mark.parametrize("count", [3, 6, 10, 14, 20])
+def test_steps_to_the_end(count):
+    timeline = Timeline.flow(50)
+    steps, free = ToTheEnd(count).computed_steps(timeline), LeastError(count)
+    assert len(set(steps)) == count
+    assert (steps[0], steps[-1]) == (0, 49)
+    planned = free.computed_steps(timeline)
+    assert (steps == planned) == (planned[-1] == 49)
 
 
 def test_matched_flow_is_shifted():
