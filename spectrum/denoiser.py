@@ -74,6 +74,14 @@ def positions(denoiser: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     return max(1, latents[0].numel() // (channels * _patch(config)))
 
 
+def tokens_of(denoiser: nn.Module, sample: Any) -> int:
+    """Tokens of a sample [B, tokens, C] that goes to the denoiser as it is; 0 for one that is laid
+    out otherwise."""
+    packed = isinstance(sample, torch.Tensor) and sample.ndim == 3
+    channels = getattr(denoiser, "config", {}).get("in_channels")
+    return int(sample.shape[1]) if packed and sample.shape[2] == channels else 0
+
+
 def _patch(config: Mapping[str, Any]) -> int:
     """Latent pixels of one token."""
     size = config.get("patch_size") or next(iter(config.get("all_patch_size") or ()), 2)

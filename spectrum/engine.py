@@ -9,14 +9,14 @@ feature of each guidance branch, as published (`spectrum.feature`), or the denoi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import BoundArguments
 from typing import Any
 
 from spectrum.anatomy import Anatomy
 from spectrum.denoised import DenoisedTarget, Observer
-from spectrum.denoiser import find_denoisers, guidance_of, positions
+from spectrum.denoiser import find_denoisers, guidance_of, positions, tokens_of
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.feature import FeatureTarget, anatomy_of
 from spectrum.forecast import Forecaster
@@ -190,8 +190,8 @@ class SpectralCache:
 
     def stage(self, scheduler: Any, call: BoundArguments, taken: int) -> None:
         run = self._running
-        if not taken and asks_for_noise(call.arguments):
-            self._plan_for_noise(run)
+        if not taken:
+            self._plan_anew(run, call.arguments)
         run.target.step(run.now, scheduler, call, taken)
         self._measure(run)
 
@@ -225,15 +225,17 @@ class SpectralCache:
             )
         return FeatureTarget(method.forecaster, plan, self._storage)
 
-    def _plan_for_noise(self, run: _Run) -> None:
-        """Plan anew where the first call of scheduler.step asks for noise (DDIM's eta): only step
-        0 has been taken, which every plan computes."""
-        if run.plan.timeline.stochastic:
-            return
-        timeline = replace(run.plan.timeline, stochastic=True)
-        run.plan = run.target.plan = self._method.plan(timeline, self._speedup, self._schedule)
-        run.report.planned_steps = run.plan.computed_steps
-        self._warn_of_noise(run)
+    def _plan_anew(self, run: _Run, given: Mapping[str, Any]) -> None:
+        """For what only the first call of scheduler.step tells: that it asks for noise (DDIM), and
+        the sample's size without images to edit. Step 0, which was taken, is in every plan."""
+        known, noisy = run.plan.timeline, asks_for_noise(given)
+        tokens = tokens_of(next(iter(self.denoisers.values())), given.get("sample"))
+        scale = self._method.run_scale(tokens, guidance_of(self._pipe)) if tokens else known.scale
+        timeline = replace(known, scale=scale, stochastic=known.stochastic or noisy)
+        if timeline != known:
+            run.plan = run.target.plan = self._method.plan(timeline, self._speedup, self._schedule)
+            run.report.planned_steps, run.report.scale = run.plan.computed_steps, scale
+            self._warn_of_noise(run)
 
     def _warn_of_noise(self, run: _Run) -> None:
         """Say that the plan is a careful one, unless it was given or asked for."""

@@ -14,6 +14,7 @@ from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.loading import Options, choose_device, load_pipeline
 from spectrum.pipeline.request import resolve
 from spectrum.schedule import LeastError
+from spectrum.schedulers import read_timeline
 from spectrum.timeline import unit_scale
 
 CASES = {**tiny_images.CASES, **tiny_videos.CASES}
@@ -47,6 +48,28 @@ def test_the_denoisers_call_tells(name, expected, monkeypatch):
     with SpectralCache(case.build(), speedup=1) as cache:
         cache._pipe(**case.call, num_inference_steps=2, output_type="latent")
     assert seen == [expected]  # asked once a run
+
+
+@pytest.mark.parametrize("name", ["flux-kontext", "qwen-image-edit"])
+def test_an_image_to_edit_is_no_part_of_the_size(name):
+    """Its tokens follow the sample's, and only scheduler.step is given the sample alone."""
+    case, tokens = CASES[name], set()
+    with SpectralCache(case.build(), speedup=2) as cache:
+        pipe = cache._pipe
+
+        def spy(_pipe, _step, _timestep, given):
+            tokens.add(given["latents"].shape[1])
+            return given
+
+        pipe(
+            **case.call, num_inference_steps=6, output_type="latent", callback_on_step_end=spy,
+            callback_on_step_end_tensor_inputs=["latents"],
+        )  # fmt: skip
+    (size,) = tokens
+    scale = cache._method.run_scale(size, engine.guidance_of(pipe))
+    assert cache.report.scale == scale
+    timeline = read_timeline(pipe, 6, scale)
+    assert cache.report.computed_steps == LeastError(3).computed_steps(timeline)
 
 
 def test_unknown_sizes_are_0():
