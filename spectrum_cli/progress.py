@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -134,7 +134,8 @@ class Progress:
         """Now and then, for a log of a long run."""
         if self._denoising and time.perf_counter() - self._said > EVERY:
             self._said = time.perf_counter()
-            say(_figures(self._denoising, False, self._left_for_all()).plain)
+            figures = _figures(self._denoising, False, self._left_for_all())
+            say("  ".join(part.plain for part in figures))
 
     def follow(self, stage: str, report: Report | None) -> None:
         """The same of a run in another process, of which a copy comes now and then."""
@@ -163,12 +164,14 @@ class Progress:
         title.truncate(options.max_width, overflow="ellipsis")
         yield title
         if not self.brief:
-            yield from self._stages(options.max_width)
+            yield from _side_by_side(self._stages(), options.max_width)
         if self._denoising is not None:
             report = self._denoising.report
             yield from _rows_of_marks(report, marks(options.encoding), options.max_width)
         if self._denoising is not None and not self.brief:
-            yield _figures(self._denoising, "denoise" in self.seconds, self._left_for_all())
+            ended = "denoise" in self.seconds
+            figures = _figures(self._denoising, ended, self._left_for_all())
+            yield from _side_by_side(figures, options.max_width)
 
     def _left_for_all(self) -> float | None:
         """Seconds; None for a single one, and during the first of several."""
@@ -178,23 +181,17 @@ class Progress:
         this = max(0.0, self.each - (time.perf_counter() - began))
         return this + (self.count - self.number) * self.each
 
-    def _stages(self, width: int) -> Iterator[Text]:
-        """Side by side, in as many lines as that takes."""
+    def _stages(self) -> Iterator[Text]:
         from rich.text import Text
 
-        line = Text()
         for name in STAGES:
-            part = Text(name, style="dim")
             if name in self.seconds:
-                part = Text(f"{name} {human_seconds(self.seconds[name])}", style="green")
+                yield Text(f"{name} {human_seconds(self.seconds[name])}", style="green")
             elif name == self._stage:
                 elapsed = time.perf_counter() - self._began
-                part = Text(f"{name} {human_seconds(elapsed)}…", style="bold")
-            if line and len(line) + 2 + len(part) > width:
-                yield line
-                line = Text()
-            line = Text("  ").join([line, part]) if line else part
-        yield line
+                yield Text(f"{name} {human_seconds(elapsed)}…", style="bold")
+            else:
+                yield Text(name, style="dim")
 
 
 class JsonProgress(Progress):
@@ -242,23 +239,30 @@ def _rows_of_marks(report: Report, mark: Marks, width: int) -> Iterator[Text]:
         yield row
 
 
-def _figures(run: Denoising, ended: bool, left_for_all: float | None) -> Text:
+def _figures(run: Denoising, ended: bool, left_for_all: float | None) -> Iterator[Text]:
     from rich.text import Text
 
     report = run.report
-    computed, forecast = len(report.computed_steps), len(report.forecast_steps)
-    line = Text(f"{len(report.steps)}/{report.num_steps}  ")
-    line.append(f"{computed} computed", style=COMPUTED)
-    line.append("  ")
-    line.append(f"{forecast} forecast", style=FORECAST)
-    if ended:
-        line.append(f"  {human_seconds(report.denoise_seconds)}")
-    else:
-        line.append(f"  {human_seconds(run.elapsed)}")
-        if left_for_all is not None:
-            line.append(f"  {human_seconds(left_for_all)} left for all")
-        elif run.remaining is not None:
-            line.append(f"  {human_seconds(run.remaining)} left")
+    yield Text(f"{len(report.steps)}/{report.num_steps}")
+    yield Text(f"{len(report.computed_steps)} computed", style=COMPUTED)
+    yield Text(f"{len(report.forecast_steps)} forecast", style=FORECAST)
+    yield Text(human_seconds(report.denoise_seconds if ended else run.elapsed))
+    if not ended and left_for_all is not None:
+        yield Text(f"{human_seconds(left_for_all)} left for all")
+    elif not ended and run.remaining is not None:
+        yield Text(f"{human_seconds(run.remaining)} left")
     if run.saved:
-        line.append(f"  {human_seconds(run.saved)} saved", style="green")
-    return line
+        yield Text(f"{human_seconds(run.saved)} saved", style="green")
+
+
+def _side_by_side(parts: Iterable[Text], width: int) -> Iterator[Text]:
+    """In as many lines as that takes."""
+    from rich.text import Text
+
+    line = Text()
+    for part in parts:
+        if line and len(line) + 2 + len(part) > width:
+            yield line
+            line = Text()
+        line = Text("  ").join([line, part]) if line else part
+    yield line

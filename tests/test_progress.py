@@ -56,6 +56,13 @@ def test_every_stage_is_seen_on_a_narrow_terminal(half_way):
     assert lines[2] == "write 26.5 s"
 
 
+def test_no_figure_is_cut_on_a_narrow_terminal(half_way):
+    lines = render(half_way, 40)
+    assert max(map(len, lines)) <= 40
+    assert lines[-2].startswith("23/50  6 computed  17 forecast")
+    assert lines[-1].endswith("16.0 s left  32.3 s saved")
+
+
 def test_many_steps_wrap_and_none_is_lost(half_way):
     lines = render(half_way, 30)
     marks = "".join(line for line in lines if set(line) <= set("●○·"))
