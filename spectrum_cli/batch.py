@@ -136,11 +136,11 @@ def _check_of_stream(shard: str | None, batch_size: int, fleet: Devices | None) 
 
 
 def _layout(preset: Preset, weights: Path | None, **given: Any) -> Options:
-    """How a model is laid out; a folder of weights has to be of every model that is asked for."""
-    from spectrum.pipeline.weights import check_folder
+    """How a model is laid out; given weights have to be of every model that is asked for."""
+    from spectrum.pipeline.weights import weights_folder
 
     if weights is not None:
-        check_folder(preset, weights)
+        weights_folder(preset, weights)
     return machine.options(preset, weights, **given)
 
 

@@ -47,7 +47,10 @@ def _backends() -> Iterable[str]:
 
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Folder to load from instead of the hub."),
+    typer.Option(
+        help="Folder to load from instead of the hub; or a file in .safetensors or .gguf, whose"
+        " weights replace the model's."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")]
 Dtype = Annotated[

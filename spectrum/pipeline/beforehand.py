@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spectrum.errors import UsageError
 from spectrum.pipeline import known
 from spectrum.pipeline.inputs import check_arguments
+from spectrum.pipeline.onefile import is_gguf
 from spectrum.pipeline.request import Request
 from spectrum.pipeline.sampler import check_scheduler
 from spectrum.pipeline.weights import weights_here
@@ -26,6 +27,8 @@ def check(request: Request, device: str, options: Options) -> None:
     if options.offload != "none" and device == "cpu":
         raise UsageError("`offload` moves weights between a GPU and memory; leave it on the CPU")
     _check_history(request, device)
+    if options.quantize and is_gguf(options.weights):
+        raise UsageError(f"{options.weights}: in few bits already; leave `quantize`")
     if options.quantize and find_spec("torchao") is None:
         raise UsageError("`quantize` needs torchao; `pip install 'spectrum-diffusion[quantize]'`")
     if options.attention is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from spectrum.errors import UsageError
 from spectrum.pipeline.discover import discover
+from spectrum.pipeline.onefile import FILES
 from spectrum.pipeline.preset import Preset, read_preset
 
 ENDINGS = (".yaml", ".yml")
@@ -86,6 +87,10 @@ def find_preset(name: str, asking: Callable[[], None] | None = None) -> Preset:
         if not os.path.isfile(name):
             raise UsageError(f"no preset file {name}; `spectrum models` lists the presets by name")
         return read_preset(Path(name))
+    if name.endswith(FILES):
+        raise UsageError(
+            f"{name}: a file of weights; give it as `weights`, and as `model` the one that it is of"
+        )
     paths = preset_paths()
     if name in paths:
         return read_preset(paths[name])

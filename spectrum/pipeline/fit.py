@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from spectrum.methods import HistoryPlace
 from spectrum.pipeline.loading import Options
+from spectrum.pipeline.onefile import is_gguf
 from spectrum.pipeline.preset import BYTES, Preset
 from spectrum.pipeline.request import Request
 from spectrum.pipeline.weights import component_names, tensor_shapes, weights_folder
@@ -88,6 +89,8 @@ def _weights(preset: Preset, options: Options) -> dict[str, int]:
             each = _QUANTIZED_BYTES[options.quantize]
         if count:
             sizes[name] = int(count * each)
+        if name in ("transformer", "unet") and options.weights and is_gguf(options.weights):
+            sizes[name] = options.weights.stat().st_size
     return sizes
 
 

@@ -13,6 +13,7 @@ from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.beforehand import check
 from spectrum.pipeline.discover import pipeline_class
 from spectrum.pipeline.inputs import Lora
+from spectrum.pipeline.onefile import holds_all, is_file, load_all, load_denoiser
 from spectrum.pipeline.preset import Dtype, Preset
 from spectrum.pipeline.request import Request
 from spectrum.pipeline.sampler import set_scheduler
@@ -59,7 +60,8 @@ class Options:
     """How to load a model and lay it out on the machine.
 
     `dtype` replaces the preset's, but not those that it gives single components. `weights` is a
-    folder written by `save_pretrained`, taken instead of the hub. `quantize` stores the weights of
+    folder written by `save_pretrained`, taken instead of the hub, or a file of weights, for what it
+    holds (`spectrum.pipeline.onefile`). `quantize` stores the weights of
     denoisers and large text encoders in fewer bits. `vae_tiling` None leaves it to the preset.
     """
 
@@ -108,8 +110,8 @@ def load_pipeline(request: Request, device: torch.device, options: Options | Non
         settings["quantization_config"] = _quantization(options.quantize, preset, folder)
     try:
         settings |= _from_elsewhere(preset, folder, settings["dtype"]["default"], offline)
-        pipe = cls.from_pretrained(folder or preset.weights, **settings)
-    except UsageError:
+        pipe, own = _load(cls, options.weights, str(folder or preset.weights), settings)
+    except (UsageError, SpectrumError):
         raise
     except Exception as error:
         # Whatever diffusers, transformers, safetensors and the hub raise: their kinds differ
@@ -118,7 +120,7 @@ def load_pipeline(request: Request, device: torch.device, options: Options | Non
     pipe.set_progress_bar_config(disable=True)
     if folder is not None:
         for name, part in pipe.components.items():
-            if isinstance(part, torch.nn.Module):
+            if isinstance(part, torch.nn.Module) and name not in own:
                 check_complete(name, part, folder)
     set_scheduler(pipe, preset, request.scheduler)
     _load_loras(pipe, request.loras, offline)
@@ -129,6 +131,19 @@ def load_pipeline(request: Request, device: torch.device, options: Options | Non
         if options.compile:
             _compile(denoiser, preset)
     return _place(pipe, device, options.offload)
+
+
+def _load(
+    cls: Any, weights: Path | None, place: str, settings: dict[str, Any]
+) -> tuple[Any, Sequence[str]]:
+    """The pipeline, and which of its components came from a file."""
+    if weights is None or not is_file(weights):
+        return cls.from_pretrained(place, **settings), ()
+    if holds_all(weights):
+        pipe = load_all(weights, cls, place, settings)
+        return pipe, list(pipe.components)
+    denoiser = load_denoiser(weights, cls, place, settings)
+    return cls.from_pretrained(place, **settings, **denoiser), list(denoiser)
 
 
 def _needs_hub(request: Request, folder: Path | None) -> bool:

@@ -1,4 +1,5 @@
-"""Where a model's weights are: the package, a folder, or the hub's cache."""
+"""Where a model's weights are: the package, a folder, the hub's cache; and beside one of these, a
+file that holds some of them (`spectrum.pipeline.onefile`)."""
 
 from __future__ import annotations
 
@@ -10,13 +11,18 @@ from typing import Any
 
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.foreign import parse_json, read_text
+from spectrum.pipeline.onefile import FILES, check_file, is_file, shapes_in
 from spectrum.pipeline.preset import Preset
 
 _PATIENCE = 5  # seconds for the hub to say anything, unless HF_HUB_ETAG_TIMEOUT has others
 
 
 def weights_folder(preset: Preset, weights: Path | None) -> Path | None:
-    """The folder to load from, checked; None: the hub."""
+    """The folder to load from, checked; None: the hub. Of a file, which is checked too, the folder
+    that the rest is loaded from."""
+    if weights is not None and is_file(weights):
+        check_file(preset, weights)
+        weights = None
     folder = weights or preset.embedded_folder
     if folder is None and os.path.isdir(preset.weights):
         folder = Path(preset.weights)
@@ -38,9 +44,11 @@ def check_folder(preset: Preset, folder: Path) -> None:
             " the hub as `model`"
         )
     if not os.path.isfile(folder / "model_index.json"):
+        if folder.suffix in FILES:
+            raise UsageError(f"{folder}: no such file")
         raise UsageError(
             f"{folder}: no model_index.json in it; `weights` takes a folder of a whole pipeline,"
-            " as save_pretrained writes it"
+            " as save_pretrained writes it, or a file in .safetensors or .gguf"
         )
     found, components = read_index(folder / "model_index.json")
     if found != preset.pipeline:
@@ -105,15 +113,8 @@ def tensor_shapes(component: Path) -> dict[str, list[int]]:
     the same weights and files that can't be read left out: loading will say what is wrong."""
     shapes: dict[str, list[int]] = {}
     for path in sorted(component.glob("*.safetensors")):
-        if ".fp16" in path.name or ".bf16" in path.name:
-            continue
-        try:
-            with path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                header = parse_json(file.read(length)) if length < path.stat().st_size else {}
-            shapes |= {name: t["shape"] for name, t in header.items() if name != "__metadata__"}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
+        if ".fp16" not in path.name and ".bf16" not in path.name:
+            shapes |= shapes_in(path) or {}
     return shapes
 
 

@@ -26,13 +26,14 @@ def untuned(preset: Preset) -> Preset:
 
 def run_settings(request: Request, options: Options, device: torch.device) -> dict[str, Any]:
     """All that a run's pictures depend on, but for prompt and seed; of these types JSON has."""
-    preset, folder = request.preset, weights_folder(request.preset, options.weights)
+    preset = request.preset
+    place = options.weights or weights_folder(preset, None)
     picture = request.image_path
     return {
         "model": preset.name,
         "pipeline": request.pipeline,
-        "weights": str(folder.resolve()) if folder else preset.weights,
-        "weights_mark": weights_mark(folder) if folder else None,
+        "weights": str(place.resolve()) if place else preset.weights,
+        "weights_mark": weights_mark(place) if place else None,
         "steps": request.steps,
         "guidance": request.guidance,
         "negative_prompt": request.negative_prompt,
@@ -49,13 +50,13 @@ def run_settings(request: Request, options: Options, device: torch.device) -> di
     }
 
 
-def weights_mark(folder: Path) -> str:
-    """Changes when a file in the folder does, by names, sizes and times."""
+def weights_mark(place: Path) -> str:
+    """Changes when the file does, or one in the folder, by names, sizes and times."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
         if path.is_file():
             found = path.stat()
-            mark = f"{path.relative_to(folder)} {found.st_size} {found.st_mtime_ns}"
+            mark = f"{path.relative_to(place)} {found.st_size} {found.st_mtime_ns}"
             digest.update(mark.encode())
     return digest.hexdigest()[:16]
 
