@@ -419,7 +419,8 @@ def test_what_is_no_place_of_this_machine(spectrum):
     refused(spectrum("gen", "-m", "https://huggingface.co/org/name", "x"), "https://", "org/name")
     refused(spectrum("gen", "-m", "./models/mine", "x"), "no folder ./models/mine")
     refused(spectrum("gen", "--image", "https://host/x.png", "x"), "no address is fetched")
-    refused(spectrum("gen", "--weights", "https://host/x", "x"), "no address")
+    refused(spectrum("gen", "--weights", "https://host/x", "x"), "no address", "as --model")
+    refused(spectrum("gen", "--weights", "https://host/x.gguf", "x"), "x.gguf", "hf download")
 
 
 def test_a_prompt_that_is_not_utf_8(spectrum):

@@ -39,9 +39,10 @@ def weights_here(preset: Preset, weights: Path | None) -> Path | None:
 def check_folder(preset: Preset, folder: Path) -> None:
     """Raise UsageError unless `folder` holds a whole pipeline of the preset's class."""
     if re.match(r"\w+:/", str(folder)):
+        one = folder.suffix in FILES
         raise UsageError(
-            f"{folder.name}: `weights` takes a folder of this machine, no address; give an id of"
-            " the hub as `model`"
+            f"{folder.name}: `weights` takes what is on this machine, no address; "
+            + ("get the file by `hf download`" if one else "give an id of the hub as `model`")
         )
     if not os.path.isfile(folder / "model_index.json"):
         if folder.suffix in FILES:
