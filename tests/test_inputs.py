@@ -18,6 +18,7 @@ from test_cli import FLUX, WAN, but, refused
 from tiny import tiny_flux, tiny_wan
 
 from spectrum.pipeline.media import read_metadata
+from spectrum.pipeline.weights import read_index
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SMALL = ["--steps", "6", "--speedup", "2", "--method", "hold", "--dtype", "float32"]
@@ -301,6 +302,15 @@ def test_folders_that_are_no_pipeline(spectrum, tmp_path, folders):
     refused(spectrum("gen", "-m", tmp_path, "x"), "code of its own")
     (tmp_path / "model_index.json").write_text("{")
     refused(spectrum("gen", "-m", tmp_path, "x"), "not a pipeline's index")
+
+
+def test_settings_in_an_index_are_no_components(tmp_path):
+    """Krea 2's tells which of its encoder's layers are taken, by numbers."""
+    index = {"_class_name": "Krea2Pipeline", "layers": [1, 2], "sizes": [64, 64, 64]}
+    index |= {"vae": ["diffusers", "AutoencoderKL"], "guider": [None, None]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    found = read_index(tmp_path / "model_index.json")
+    assert found == ("Krea2Pipeline", {"vae": "AutoencoderKL"})
 
 
 def test_a_pickle_is_not_read(spectrum, folders, tmp_path):

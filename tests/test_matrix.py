@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import tiny_images
+import tiny_images_more
 import tiny_videos
 import torch
 
@@ -20,7 +21,7 @@ from spectrum.schedule import ExplicitSchedule
 from spectrum.storage import Storage
 from spectrum_cli.main import run
 
-CASES = {**tiny_images.CASES, **tiny_videos.CASES}
+CASES = {**tiny_images.CASES, **tiny_images_more.CASES, **tiny_videos.CASES}
 STEPS = 6
 pytestmark = [
     # diffusers' own, in its schedulers, Chroma's and Mochi's transformers
