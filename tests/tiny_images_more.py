@@ -12,6 +12,8 @@ from diffusers import (
     AutoencoderKLQwenImage21,
     BriaPipeline,
     BriaTransformer2DModel,
+    ErnieImagePipeline,
+    ErnieImageTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
     HunyuanImagePipeline,
     HunyuanImageTransformer2DModel,
@@ -29,6 +31,7 @@ from tiny_images import (
     Case,
     _call,
     _flow_vae,
+    _flux2_parts,
     _guided,
     _llm_sizes,
     _louder,
@@ -36,9 +39,12 @@ from tiny_images import (
     _qwen_image_parts,
     _qwen_tokenizer,
     _t5,
+    _word_tokenizer,
 )
 from transformers import (
     ByT5Tokenizer,
+    Mistral3Config,
+    Mistral3Model,
     ProcessorMixin,  # noqa: F401 - see _PictureProcessor
     Qwen3Config,
     Qwen3Model,
@@ -199,6 +205,32 @@ def tiny_ovis_image() -> OvisImagePipeline:
     return _ready(pipe)
 
 
+def tiny_ernie_image() -> ErnieImagePipeline:
+    torch.manual_seed(0)
+    words = _word_tokenizer()
+    vision = {
+        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "head_dim": 8, "image_size": 32, "patch_size": 16,
+        "model_type": "pixtral",
+    }  # fmt: skip
+    text = {"model_type": "mistral", **_llm_sizes(words)}
+    transformer = ErnieImageTransformer2DModel(
+        hidden_size=32, num_attention_heads=2, num_layers=2, ffn_hidden_size=32, in_channels=16,
+        out_channels=16, text_in_dim=16, rope_axes_dim=(4, 6, 6),
+    )  # fmt: skip
+    torch.nn.init.normal_(transformer.final_linear.weight, std=0.5)  # as made, it puts out zero
+    pipe = ErnieImagePipeline(
+        transformer=_louder(transformer),
+        vae=_flux2_parts(16, guidance_embeds=False)["vae"],
+        text_encoder=Mistral3Model(
+            Mistral3Config(text_config=text, vision_config=vision, image_token_index=1)
+        ),
+        tokenizer=words,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+    return _ready(pipe)
+
+
 def tiny_bria() -> BriaPipeline:
     """Asks any scheduler whose `type` is not the flow's to scale its input."""
     torch.manual_seed(0)
@@ -231,5 +263,6 @@ CASES: dict[str, Case] = {
         tiny_longcat_image, _guided(enable_prompt_rewrite=False), "longcat-image"
     ),
     "ovis-image": Case(tiny_ovis_image, _guided(max_sequence_length=64), "ovis-image"),
+    "ernie-image": Case(tiny_ernie_image, _guided(), "ernie-image"),
     "bria": Case(tiny_bria, _guided(max_sequence_length=16), ""),
 }  # fmt: skip
