@@ -28,7 +28,7 @@ from spectrum.pipeline.discover import parameters
 from spectrum.pipeline.formats import FFMPEGS
 from spectrum.pipeline.inputs import ImageFile
 from spectrum.pipeline.loading import Options
-from spectrum.pipeline.media import Frames, Pixels, opaque, to_uint8
+from spectrum.pipeline.media import Frames, Pixels, opaque, side_by_side, to_uint8
 from spectrum.pipeline.preset import Preset
 from spectrum.pipeline.request import Request
 from spectrum.pipeline.sound import Audio, sound_of
@@ -124,6 +124,8 @@ def generate_together(
             reason = " ".join(str(error).split())
             raise UsageError(f"{type(pipe).__name__} refuses this: {reason}") from error
     found = [_finite(output[0][k], pipe) for k in range(len(seeds))]
+    if request.preset.media == "image":
+        found = [side_by_side(pixels) for pixels in found]
     sounds = [sound_of(pipe, output, k) or (None, None) for k in range(len(seeds))]
     frames = [to_uint8(pixels) for pixels in found]
     ended = time.perf_counter()

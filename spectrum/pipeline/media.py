@@ -59,6 +59,12 @@ def opaque(pictures: Pixels) -> Pixels:
     return colours * alpha + (1 - alpha)
 
 
+def side_by_side(frames: Pixels) -> Pixels:
+    """The pictures that a model of single ones made at once (Qwen-Image-Layered) as one.
+    # [F, H, W, 3] to [1, H, F·W, 3]"""
+    return np.concatenate(list(frames), axis=1)[None]
+
+
 def write_png(path: Path, picture: Frames, metadata: dict[str, Any], replace: bool = False) -> Path:
     """Write one picture; where it is now: see `files.write`.  # [H, W, 3]"""
     return write(path, lambda partial: encode_png(partial, picture, metadata), replace)
