@@ -199,7 +199,7 @@ def test_the_preset_runs_by_the_command(name, tmp_path, monkeypatch, capsys):
         words += ["--image", tmp_path / "in.png"]
     if name in ("sdxl", "sd3.5-large"):  # the preset's guidance is above 1 already
         call.pop("skip_guidance_layers", None)
-    for key in ("negative_prompt", "guidance_scale", "true_cfg_scale"):
+    for key in ("negative_prompt", "guidance_scale", "true_cfg_scale", "prior_token_ids"):
         call.pop(key, None)
     prompt = call.pop("prompt")
     for key, value in call.items():

@@ -15,6 +15,8 @@ from diffusers import (
     ErnieImagePipeline,
     ErnieImageTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
+    GlmImagePipeline,
+    GlmImageTransformer2DModel,
     HunyuanImagePipeline,
     HunyuanImageTransformer2DModel,
     Krea2Pipeline,
@@ -28,6 +30,7 @@ from diffusers import (
 )
 from tiny import _ready, _t5_sizes, _t5_tokenizer
 from tiny_images import (
+    WORDS,
     Case,
     _call,
     _flow_vae,
@@ -39,12 +42,20 @@ from tiny_images import (
     _qwen_image_parts,
     _qwen_tokenizer,
     _t5,
+    _vae,
     _word_tokenizer,
 )
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
     ByT5Tokenizer,
+    GlmImageConfig,
+    GlmImageForConditionalGeneration,
+    GlmImageProcessor,
     Mistral3Config,
     Mistral3Model,
+    PreTrainedTokenizerFast,
     ProcessorMixin,  # noqa: F401 - see _PictureProcessor
     Qwen3Config,
     Qwen3Model,
@@ -54,6 +65,9 @@ from transformers import (
     Qwen3VLProcessor,
     T5Config,
     T5EncoderModel,
+)
+from transformers.models.glm_image.image_processing_pil_glm_image import (
+    GlmImageImageProcessorPil,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -92,6 +106,11 @@ class _Qwen3PictureProcessor(Qwen3VLProcessor):
         return ["image_processor", "tokenizer"]
 
 
+def _byt5(tokenizer: ByT5Tokenizer) -> T5EncoderModel:
+    sizes = _t5_sizes(_t5_tokenizer()) | {"vocab_size": len(tokenizer)}
+    return T5EncoderModel(T5Config(**sizes))
+
+
 def tiny_hunyuan_image() -> HunyuanImagePipeline:
     """Guided by a guider, which remembers the steps before it from step 2 on."""
     torch.manual_seed(0)
@@ -108,9 +127,7 @@ def tiny_hunyuan_image() -> HunyuanImagePipeline:
         ),
         text_encoder=parts["text_encoder"],
         tokenizer=parts["tokenizer"],
-        text_encoder_2=T5EncoderModel(
-            T5Config(**_t5_sizes(_t5_tokenizer()) | {"vocab_size": len(glyphs)})
-        ),
+        text_encoder_2=_byt5(glyphs),
         tokenizer_2=glyphs,
         transformer=_louder(HunyuanImageTransformer2DModel(
             in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16,
@@ -162,6 +179,63 @@ def tiny_qwen_image_21() -> QwenImage21Pipeline:
             in_channels=4, out_channels=4, num_layers=2, attention_head_dim=16,
             num_attention_heads=2, context_in_dim=16, axes_dims_rope=(4, 6, 6),
         )),
+    )  # fmt: skip
+    return _ready(pipe)
+
+
+def _glm_processor() -> GlmImageProcessor:
+    names = {"image_token": "<|image|>", "grid_bos_token": "<sop>", "grid_eos_token": "<eop>"}
+    tokens = ["<pad>", "<unk>", "<s>", "</s>", *names.values(), *WORDS]
+    inner = Tokenizer(WordLevel({word: i for i, word in enumerate(tokens)}, unk_token="<unk>"))
+    inner.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>", bos_token="<s>",
+        eos_token="</s>", extra_special_tokens=names, model_max_length=512, padding_side="left",
+    )  # fmt: skip
+    chat = (
+        "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}"
+    )
+    return GlmImageProcessor(GlmImageImageProcessorPil(), tokenizer, chat_template=chat)
+
+
+def tiny_glm_image() -> GlmImagePipeline:
+    """A language model draws first, in tokens; where they are given, which saves a second, not."""
+    torch.manual_seed(0)
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+    config = GlmImageConfig(
+        text_config={
+            "vocab_size": 64, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "pad_token_id": 0,
+            "vision_vocab_size": 34, "eos_token_id": 33, "rope_parameters": rope,
+        },
+        vision_config={
+            "depth": 1, "hidden_size": 16, "num_heads": 2, "image_size": 64, "patch_size": 16,
+            "intermediate_size": 16,
+        },
+        vq_config={"embed_dim": 16, "num_embeddings": 32, "latent_channels": 16},
+        image_token_id=4, image_start_token_id=32, image_end_token_id=33,
+    )  # fmt: skip
+    drawing, glyphs = GlmImageForConditionalGeneration(config), ByT5Tokenizer()
+    drawing.generation_config.eos_token_id = None  # or it would end where it likes
+    drawing.generation_config.pad_token_id = 0
+    pipe = GlmImagePipeline(
+        tokenizer=glyphs,
+        processor=_glm_processor(),
+        text_encoder=_byt5(glyphs),
+        vision_language_encoder=drawing,
+        vae=_vae(
+            4, use_quant_conv=False, use_post_quant_conv=False, latents_mean=[0.0] * 4,
+            latents_std=[1.0] * 4,
+        ),
+        transformer=_louder(GlmImageTransformer2DModel(
+            in_channels=4, out_channels=4, num_layers=2, attention_head_dim=16,
+            num_attention_heads=2, text_embed_dim=16, time_embed_dim=16, condition_dim=8,
+            prior_vq_quantizer_codebook_size=34,
+        )),
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.25, max_shift=0.75, base_image_seq_len=256,
+            time_shift_type="linear",
+        ),
     )  # fmt: skip
     return _ready(pipe)
 
@@ -258,6 +332,11 @@ CASES: dict[str, Case] = {
         tiny_qwen_image_21,
         _call(negative_prompt="blurry", true_cfg_scale=4.0, width=64, height=64),
         "qwen-image-2.1",
+    ),
+    "glm-image": Case(
+        tiny_glm_image,
+        _call(guidance_scale=1.5, width=64, height=64, prior_token_ids=torch.arange(16)[None]),
+        "glm-image",
     ),
     "longcat-image": Case(
         tiny_longcat_image, _guided(enable_prompt_rewrite=False), "longcat-image"
