@@ -11,19 +11,18 @@ other copies, and what is pickled, are of their own class.
 
 from __future__ import annotations
 
-import dis
 import functools
 import inspect
 import time
 from copy import deepcopy
 from inspect import BoundArguments
-from types import CodeType
 from typing import Any, Protocol
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from torch import nn
 
+from spectrum.caller import a_pipeline_denoises
 from spectrum.denoiser import find_denoisers, first_tensor
 from spectrum.errors import UsageError
 from spectrum.report import Interval
@@ -210,7 +209,7 @@ class Tap:
         latents = first_tensor(call.args, call.kwargs)
         if latents is None:
             raise UsageError(f"{type(call.denoiser).__name__} was called without any latents")
-        denoises = _a_pipeline_denoises()
+        denoises = a_pipeline_denoises()
         if denoises is False:  # GLM-Image stores what it needs of a picture to be edited
             return call.compute()
         if self._num_steps is None:
@@ -269,27 +268,6 @@ def _subclass(cls: Any, **members: Any) -> Any:
 def _unscaled(_scheduler: Any, sample: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
     """A scheduler's `scale_model_input`, of one that leaves the sample as it is."""
     return sample
-
-
-def _a_pipeline_denoises() -> bool | None:
-    """Whether a call that makes a progress bar, as those of diffusers' pipelines do, has made it;
-    None where no such call is under way.
-
-    Told by its code alone: a look at its variables would keep the latents of this step alive.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == "__call__" and "progress_bar" in code.co_names:
-            return frame.f_lasti > _where_the_bar_is_made(code)
-        frame = frame.f_back
-    return None
-
-
-@functools.cache
-def _where_the_bar_is_made(code: CodeType) -> int:
-    named = (at.offset for at in dis.get_instructions(code) if at.argval == "progress_bar")
-    return min(named)
 
 
 def tap_on(pipe: Any) -> Tap | None:
