@@ -42,14 +42,18 @@ def guidance_of(pipe: Any) -> float | None:
     remembers it; None where it doesn't.
 
     A denoiser without an embedding for it may have classifier-free guidance by the same scale, or
-    else by `true_cfg_scale`, which no pipeline remembers: that is taken for its default.
+    else by `true_cfg_scale`, which no pipeline remembers: that is taken for its default. Some that
+    do not tell whether they have any at least take what it is to lead away from (Bria Fibo).
     """
     scale = getattr(pipe, "_guidance_scale", None)
     embedded = getattr(getattr(pipe, "transformer", None), "config", {}).get("guidance_embeds")
     if embedded is False and hasattr(pipe, "_guidance_scale"):
         if not hasattr(type(pipe), "do_classifier_free_guidance"):
-            other = signature(type(pipe).__call__).parameters.get("true_cfg_scale")
-            scale = other.default if other else 1
+            taken = signature(type(pipe).__call__).parameters
+            if "true_cfg_scale" in taken:
+                scale = taken["true_cfg_scale"].default
+            elif "negative_prompt" not in taken:
+                scale = 1
         elif not pipe.do_classifier_free_guidance:
             scale = 1
     return float(scale) if isinstance(scale, int | float) else None

@@ -31,12 +31,17 @@ _known_anatomies: WeakKeyDictionary[nn.Module, Anatomy] = WeakKeyDictionary()
 
 
 class Branch(NamedTuple):
-    """A guidance branch: which denoiser, the number of its call within the step, and latents."""
+    """A guidance branch: which denoiser, the number of its call within the step, and latents.
+
+    `modes` are the words among the arguments: what a denoiser is told by them may leave tokens out
+    of its feature (Qwen-Image 2.1, whose first step is the only one to have the prompt's).
+    """
 
     denoiser: str
     call: int
     shapes: tuple[torch.Size, ...]
     dtype: torch.dtype
+    modes: tuple[str, ...] = ()
 
 
 def branch_of(now: Current, call: Call) -> Branch:
@@ -62,7 +67,8 @@ class FeatureTarget:
         return sum(h.nbytes for histories in self._branches.values() for h in histories)
 
     def call(self, now: Current, call: Call) -> Any:
-        branch = branch_of(now, call)
+        words = (x for x in (*call.args, *call.kwargs.values()) if isinstance(x, str))
+        branch = branch_of(now, call)._replace(modes=tuple(words))
         forecasts = self._forecasts(now, branch)
         anatomy = anatomy_of(call.denoiser)
         if forecasts is not None and anatomy is not None:

@@ -16,11 +16,13 @@ from torch import nn
 from spectrum.anatomy import Anatomy
 from spectrum.denoiser import first_tensor
 
-# What ControlNets and adapters add to a U-Net's blocks; without blocks it has no place to go.
+# What ControlNets and adapters add to the blocks. Without blocks it has no place to go, and some
+# denoisers refuse what is left of it (HunyuanDiT).
 _RESIDUALS = (
     "down_block_additional_residuals",
     "mid_block_additional_residual",
     "down_intrablock_additional_residuals",
+    "controlnet_block_samples",
 )
 
 
@@ -87,7 +89,7 @@ def recorded(denoiser: nn.Module, anatomy: Anatomy) -> Iterator[list[torch.Tenso
 
 
 def without_residuals(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call, less what is added to a U-Net's blocks."""
+    """The arguments of a call, less what is added to the blocks."""
     return {name: None if name in _RESIDUALS else value for name, value in kwargs.items()}
 
 

@@ -22,6 +22,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 import torch
 from torch import nn
 
+from spectrum.caller import a_pipeline_denoises
 from spectrum.denoiser import find_denoisers, first_tensor
 from spectrum.errors import UsageError
 from spectrum.report import Interval
@@ -163,9 +164,10 @@ class Tap:
             self._copies[made] = self._runs
             return made
 
-        scheduler.__class__ = _subclass(
-            cls, step=step, set_timesteps=set_timesteps, __deepcopy__=copied
-        )
+        own = {"step": step, "set_timesteps": set_timesteps, "__deepcopy__": copied}
+        if not hasattr(cls, "scale_model_input"):  # Bria asks for it where `type` is another
+            own["scale_model_input"] = _unscaled
+        scheduler.__class__ = _subclass(cls, **own)
         self._scheduler = scheduler
         _tapped[scheduler] = ref(self)
 
@@ -207,9 +209,12 @@ class Tap:
         latents = first_tensor(call.args, call.kwargs)
         if latents is None:
             raise UsageError(f"{type(call.denoiser).__name__} was called without any latents")
+        denoises = a_pipeline_denoises()
+        if denoises is False:  # GLM-Image stores what it needs of a picture to be edited
+            return call.compute()
         if self._num_steps is None:
             self._step, self._stages, self._under_way = -1, 0, False
-            if not self._bar and _in_a_pipelines_call():
+            if denoises and not self._bar:
                 raise UsageError(
                     f"{type(call.denoiser).__name__} is called by another pipeline than the one"
                     " that the cache is on; put the cache on that one"
@@ -260,18 +265,9 @@ def _subclass(cls: Any, **members: Any) -> Any:
     return type(cls.__name__, (cls,), {**own, **members})
 
 
-def _in_a_pipelines_call() -> bool:
-    """Whether a call that makes a progress bar is under way, as those of diffusers' pipelines do.
-
-    Told by its code alone: a look at its variables would keep the latents of this step alive.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == "__call__" and "progress_bar" in code.co_names:
-            return True
-        frame = frame.f_back
-    return False
+def _unscaled(_scheduler: Any, sample: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    """A scheduler's `scale_model_input`, of one that leaves the sample as it is."""
+    return sample
 
 
 def tap_on(pipe: Any) -> Tap | None:

@@ -12,12 +12,14 @@ import pytest
 import tiny_images
 import tiny_videos
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from huggingface_hub import errors as hub
 from PIL import Image
 from test_cli import FLUX, WAN, but, refused
 from tiny import tiny_flux, tiny_wan
 
 from spectrum.pipeline.media import read_metadata
+from spectrum.pipeline.weights import read_index
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SMALL = ["--steps", "6", "--speedup", "2", "--method", "hold", "--dtype", "float32"]
@@ -301,6 +303,29 @@ def test_folders_that_are_no_pipeline(spectrum, tmp_path, folders):
     refused(spectrum("gen", "-m", tmp_path, "x"), "code of its own")
     (tmp_path / "model_index.json").write_text("{")
     refused(spectrum("gen", "-m", tmp_path, "x"), "not a pipeline's index")
+
+
+def test_settings_in_an_index_are_no_components(tmp_path):
+    """Krea 2's tells which of its encoder's layers are taken, by numbers."""
+    index = {"_class_name": "Krea2Pipeline", "layers": [1, 2], "sizes": [64, 64, 64]}
+    index |= {"vae": ["diffusers", "AutoencoderKL"], "guider": [None, None]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    found = read_index(tmp_path / "model_index.json")
+    assert found == ("Krea2Pipeline", {"vae": "AutoencoderKL"})
+
+
+def test_several_pictures_of_one_sample_stand_side_by_side(spectrum, flux_args, monkeypatch):
+    """As Qwen-Image-Layered's layers; a PNG holds one."""
+
+    def layers(self, image, output_type):
+        return np.stack([np.full((16, 24, 3), shade) for shade in (0.2, 0.6, 1.0)])[None]
+
+    monkeypatch.setattr(VaeImageProcessor, "postprocess", layers)
+    code, _, err = spectrum("gen", *flux_args, "-o", "x.png", "red")
+    assert (code, err) == (0, "")
+    made = picture(Path("x.png"))
+    assert made.shape == (16, 72, 3)
+    assert made[0, ::24, 0].tolist() == [51, 153, 255]
 
 
 def test_a_pickle_is_not_read(spectrum, folders, tmp_path):

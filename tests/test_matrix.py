@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import tiny_images
+import tiny_images_more
 import tiny_videos
 import torch
 
@@ -20,7 +21,7 @@ from spectrum.schedule import ExplicitSchedule
 from spectrum.storage import Storage
 from spectrum_cli.main import run
 
-CASES = {**tiny_images.CASES, **tiny_videos.CASES}
+CASES = {**tiny_images.CASES, **tiny_images_more.CASES, **tiny_videos.CASES}
 STEPS = 6
 pytestmark = [
     # diffusers' own, in its schedulers, Chroma's and Mochi's transformers
@@ -198,7 +199,7 @@ def test_the_preset_runs_by_the_command(name, tmp_path, monkeypatch, capsys):
         words += ["--image", tmp_path / "in.png"]
     if name in ("sdxl", "sd3.5-large"):  # the preset's guidance is above 1 already
         call.pop("skip_guidance_layers", None)
-    for key in ("negative_prompt", "guidance_scale", "true_cfg_scale"):
+    for key in ("negative_prompt", "guidance_scale", "true_cfg_scale", "prior_token_ids"):
         call.pop(key, None)
     prompt = call.pop("prompt")
     for key, value in call.items():

@@ -15,6 +15,7 @@ from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline.formats import check
 from spectrum.pipeline.media import (
     encode,
+    opaque,
     read_frames,
     read_metadata,
     to_uint8,
@@ -262,3 +263,9 @@ def test_a_document_of_any_length_and_content(tmp_path, monkeypatch, ending):
 def test_a_jpeg_says_what_it_cannot_hold(tmp_path):
     with pytest.raises(SpectrumError, match=r"write a \.png"):
         encode(tmp_path / "a.jpg", ".jpg", flat((9, 8, 7), 1), {"prompt": "x" * 70000})
+
+
+def test_what_is_transparent_is_in_front_of_white():
+    picture = np.array([[0.2, 0.4, 0.6, 1.0], [0.2, 0.4, 0.6, 0.5], [0.2, 0.4, 0.6, 0.0]])
+    assert np.allclose(opaque(picture), [[0.2, 0.4, 0.6], [0.6, 0.7, 0.8], [1, 1, 1]])
+    assert np.array_equal(opaque(picture[:, :3]), picture[:, :3])

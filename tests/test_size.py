@@ -6,6 +6,7 @@ import pytest
 import tiny_images
 import tiny_videos
 import torch
+from diffusers import BriaFiboPipeline, BriaFiboTransformer2DModel
 from tiny import tiny_flux
 
 from spectrum import SpectralCache, engine
@@ -125,10 +126,21 @@ def test_a_pipeline_that_remembers_its_guidance_tells_it():
     assert engine.guidance_of(object()) is None
 
 
+def fibo():
+    """It does not tell whether it has guidance, but takes a negative prompt."""
+    transformer = BriaFiboTransformer2DModel(
+        in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=[4, 6, 6],
+        text_encoder_dim=8,
+    )  # fmt: skip
+    return BriaFiboPipeline(transformer, None, None, None, None)
+
+
 @pytest.mark.parametrize(
     ("build", "scales"),
     [
         (functools.partial(tiny_flux, guidance_embeds=True), [1, 9]),
+        (fibo, [1, 9]),
         (functools.partial(tiny_flux, guidance_embeds=False), [1, 1]),  # as FLUX.1-schnell
         (CASES["flux2-klein"].build, [1, 9]),
         (CASES["qwen-image"].build, [4, 4]),  # by another scale, which is 4 if not given

@@ -28,7 +28,7 @@ from spectrum.pipeline.discover import parameters
 from spectrum.pipeline.formats import FFMPEGS
 from spectrum.pipeline.inputs import ImageFile
 from spectrum.pipeline.loading import Options
-from spectrum.pipeline.media import Frames, Pixels, to_uint8
+from spectrum.pipeline.media import Frames, Pixels, opaque, side_by_side, to_uint8
 from spectrum.pipeline.preset import Preset
 from spectrum.pipeline.request import Request
 from spectrum.pipeline.sound import Audio, sound_of
@@ -124,6 +124,8 @@ def generate_together(
             reason = " ".join(str(error).split())
             raise UsageError(f"{type(pipe).__name__} refuses this: {reason}") from error
     found = [_finite(output[0][k], pipe) for k in range(len(seeds))]
+    if request.preset.media == "image":
+        found = [side_by_side(pixels) for pixels in found]
     sounds = [sound_of(pipe, output, k) or (None, None) for k in range(len(seeds))]
     frames = [to_uint8(pixels) for pixels in found]
     ended = time.perf_counter()
@@ -149,11 +151,12 @@ def _call_of(cls: Any, requests: Sequence[Request], seeds: Sequence[int]) -> dic
 
 
 def _finite(pictures: Any, pipe: Any) -> Pixels:
-    """[H, W, 3] or [F, H, W, 3] to [F, H, W, 3] in [0, 1]. Raises SpectrumError."""
+    """[H, W, 3] or [F, H, W, 3], or with a fourth channel, to [F, H, W, 3] in [0, 1]. Raises
+    SpectrumError."""
     if not np.isfinite(pictures).all():
         raise SpectrumError(f"the model put out values that are not finite; {_remedy(pipe)}")
     pixels: Pixels = np.clip(pictures.reshape(-1, *pictures.shape[-3:]), 0, 1, dtype=np.float32)
-    return pixels
+    return opaque(pixels)
 
 
 def _remedy(pipe: Any) -> str:

@@ -50,6 +50,21 @@ def to_uint8(pictures: NDArray[np.floating[Any]]) -> Frames:
     return frames
 
 
+def opaque(pictures: Pixels) -> Pixels:
+    """Of pictures with transparency (Qwen-Image 2.1), what is seen in front of white; others as
+    they are.  # [..., 3 or 4] to [..., 3], in [0, 1]"""
+    if pictures.shape[-1] != 4:
+        return pictures
+    colours, alpha = pictures[..., :3], pictures[..., 3:]
+    return colours * alpha + (1 - alpha)
+
+
+def side_by_side(frames: Pixels) -> Pixels:
+    """The pictures that a model of single ones made at once (Qwen-Image-Layered) as one.
+    # [F, H, W, 3] to [1, H, F·W, 3]"""
+    return np.concatenate(list(frames), axis=1)[None]
+
+
 def write_png(path: Path, picture: Frames, metadata: dict[str, Any], replace: bool = False) -> Path:
     """Write one picture; where it is now: see `files.write`.  # [H, W, 3]"""
     return write(path, lambda partial: encode_png(partial, picture, metadata), replace)

@@ -102,8 +102,9 @@ def read_index(path: Path) -> tuple[str, dict[str, str]]:
         raise UsageError(f"{path}: the pipeline brings code of its own, which is not run")
     if not isinstance(name, str):
         raise wrong
-    entries = {part: entry for part, entry in content.items() if isinstance(entry, list)}
-    found = {part: entry[1] for part, entry in entries.items() if len(entry) == 2 and entry[0]}
+    pairs = {k: v for k, v in content.items() if isinstance(v, list) and len(v) == 2}
+    # of a library and a class; of numbers it is a setting (Krea 2), of nulls nothing
+    found = {part: cls for part, (library, cls) in pairs.items() if isinstance(library, str)}
     if not all(isinstance(cls, str) and Path(part).name == part for part, cls in found.items()):
         raise wrong
     return name, found
