@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 USUAL_SHIFT = 3.0  # of a flow whose levels are not known
 
 # Schedulers of diffusers that draw fresh noise at every step, by a part of their name.
-_NOISY = ("Ancestral", "SDE", "LCM", "TCD", "DDPM", "Consistency", "SASolver", "CogVideoXDPM")
+_NOISY = (
+    "Ancestral",
+    "SDE",
+    "LCM",
+    "TCD",
+    "DDPM",
+    "Consistency",
+    "SASolver",
+    "CogVideoXDPM",
+    "CosineDPM",
+)
 
 # S of a picture of 64 latent positions, which are the tokens of a transformer, without guidance.
 # Guidance g moves x₀ the more the more is undecided: S goes with √g, measured from 1 to 10.
