@@ -1,0 +1,54 @@
+"""Pipelines that denoise several times in one call: chunks, windows, sizes of a pyramid."""
+
+import pytest
+import torch
+from tiny_videos_more import (
+    FORCED,
+    HELIOS,
+    SHORT,
+    tiny_helios_pyramid,
+    tiny_ltx_long,
+    tiny_skyreels_v2_forcing,
+)
+
+from spectrum import SpectralCache
+
+CASES = {
+    # copies of its scheduler are made for each run, when the one before has ended
+    "skyreels": (tiny_skyreels_v2_forcing, FORCED | {"num_inference_steps": 4}, [4, 4, 4]),
+    # its progress bar is that of a chunk, in which the scheduler is set for each size
+    "helios": (
+        tiny_helios_pyramid,
+        HELIOS | {"height": 64, "width": 64, "pyramid_num_inference_steps_list": [4, 5]},
+        [4, 5, 4, 5],
+    ),
+    # its progress bar goes over all timesteps but the last
+    "ltx": (
+        tiny_ltx_long,
+        SHORT | {"num_frames": 41, "temporal_tile_size": 24, "temporal_overlap": 8,
+                 "num_inference_steps": 5},
+        [4, 4, 4],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must:DeprecationWarning")  # Helios, numpy 2.4
+@pytest.mark.parametrize("name", CASES)
+def test_each_run_has_a_report_of_its_own(name):
+    build, call, runs = CASES[name]
+    pipe = build()
+
+    def sample():
+        generator = torch.Generator().manual_seed(1)
+        return pipe(**call, generator=generator, output_type="latent", return_dict=False)[0]
+
+    plain = sample()
+    for speedup, share in ((1, 1), (2, 0.5)):
+        with SpectralCache(pipe, speedup) as cache:
+            fast = sample()
+        assert [report.num_steps for report in cache.reports] == runs
+        assert all(report.finished for report in cache.reports)
+        counts = [len(report.computed_steps) for report in cache.reports]
+        assert counts == [int(share * steps) for steps in runs]
+        assert torch.equal(fast, plain) == (speedup == 1)
+    assert torch.equal(sample(), plain)
