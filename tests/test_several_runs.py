@@ -12,6 +12,9 @@ from tiny_videos_more import (
 )
 
 from spectrum import SpectralCache
+from spectrum.pipeline.catalog import find_preset
+from spectrum.pipeline.generate import generate
+from spectrum.pipeline.request import resolve
 
 CASES = {
     # copies of its scheduler are made for each run, when the one before has ended
@@ -52,3 +55,24 @@ def test_each_run_has_a_report_of_its_own(name):
         assert counts == [int(share * steps) for steps in runs]
         assert torch.equal(fast, plain) == (speedup == 1)
     assert torch.equal(sample(), plain)
+
+
+def test_of_all_runs_of_a_call_the_steps_are_told(tmp_path):
+    build, call, runs = CASES["skyreels"]
+    pipe = build()
+    pipe.save_pretrained(tmp_path)
+    extras = [f"{k}={call[k]}" for k in ("base_num_frames", "overlap_history")]
+    request = resolve(
+        find_preset(str(tmp_path)), "a cat", width=32, height=32, frames=17, steps=4, speedup=2,
+        extras=[*extras, "max_sequence_length=16"],
+    )  # fmt: skip
+    begun = []
+    made = generate(pipe, request, 1, lambda report, step: begun.append(step is None))
+    assert sum(begun) == len(runs)
+    report = made.report
+    assert (report.num_steps, len(report.computed_steps)) == (12, 6)
+    assert [step.index for step in report.steps] == list(range(12))
+    assert report.computed_steps == report.planned_steps
+    assert report.computed_steps[2:4] == [4 + step for step in report.computed_steps[:2]]
+    assert report.finished
+    assert report.planned_speedup == 2
