@@ -26,6 +26,8 @@ from diffusers import (
     SanaVideoPipeline,
     SanaVideoTransformer3DModel,
     SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2ImageToVideoPipeline,
+    SkyReelsV2Transformer3DModel,
     WanAnimatePipeline,
     WanAnimateTransformer3DModel,
     WanVACEPipeline,
@@ -114,6 +116,15 @@ def tiny_chronoedit() -> ChronoEditPipeline:
 def tiny_skyreels_v2_forcing() -> SkyReelsV2DiffusionForcingPipeline:
     """A scheduler for each frame; long films in several runs."""
     return _ready(SkyReelsV2DiffusionForcingPipeline(**_parts(tiny_skyreels_v2())))
+
+
+def tiny_skyreels_v2_i2v() -> SkyReelsV2ImageToVideoPipeline:
+    torch.manual_seed(0)
+    transformer = SkyReelsV2Transformer3DModel(
+        **WAN, rope_max_seq_len=32, in_channels=36, image_dim=16, added_kv_proj_dim=24
+    )
+    parts = _parts(tiny_wan_i2v(), transformer=transformer, scheduler=_unipc(5.0))
+    return _ready(SkyReelsV2ImageToVideoPipeline(**parts))
 
 
 def tiny_helios() -> HeliosPipeline:
@@ -242,7 +253,8 @@ CASES: dict[str, Case] = {
         "",
     ),
     "skyreels-v2-forcing": Case(tiny_skyreels_v2_forcing, FORCED, ""),
-    "helios": Case(tiny_helios, HELIOS, ""),
+    "skyreels-v2-i2v": Case(tiny_skyreels_v2_i2v, SHORT | {"image": PHOTO}, "skyreels-v2-i2v"),
+    "helios": Case(tiny_helios, HELIOS, "helios"),
     "ltx-condition": Case(tiny_ltx_condition, SHORT | {"num_frames": 9, "image": PHOTO}, ""),
     "ltx-2-i2v": Case(tiny_ltx2_i2v, SHORT | LTX2 | {"image": PHOTO, "image_crf": 0}, ""),
     "framepack": Case(
@@ -259,9 +271,11 @@ CASES: dict[str, Case] = {
     "hunyuanvideo-1.5-i2v": Case(
         tiny_hunyuan_video15_i2v,
         {"prompt": "a cat", "negative_prompt": "blur", "image": PHOTO, "num_frames": 5},
-        "",
+        "hunyuanvideo-1.5-i2v",
     ),
-    "kandinsky-5-i2v": Case(tiny_kandinsky5_i2v, CFG | {"image": PHOTO, "num_frames": 17}, ""),
+    "kandinsky-5-i2v": Case(
+        tiny_kandinsky5_i2v, CFG | {"image": PHOTO, "num_frames": 17}, "kandinsky-5-i2v-pro"
+    ),
     "sana-video": Case(
         tiny_sana_video,
         WHOLE
@@ -270,6 +284,6 @@ CASES: dict[str, Case] = {
             "use_resolution_binning": False,
             "complex_human_instruction": None,
         },
-        "",
+        "sana-video",
     ),
 }
