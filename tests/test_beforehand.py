@@ -136,8 +136,8 @@ def folder_of(pipeline, tmp_path):
         ("AceStepPipeline", "makes sound alone"),
         ("WanAnimatePipeline", r"works from a film \(pose_video, face_video\)"),
         ("CogVideoXVideoToVideoPipeline", r"works from a film \(video\)"),
-        ("HeliosPyramidPipeline", "takes no number of steps"),
-        ("LTX2LatentUpsamplePipeline", "takes no prompt"),
+        ("HeliosPyramidPipeline", "takes no `steps`"),
+        ("LTX2LatentUpsamplePipeline", "takes no `prompt`"),
     ],
 )
 def test_a_pipeline_that_a_command_can_not_ask_is_refused(pipeline, reason, tmp_path):

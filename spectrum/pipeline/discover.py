@@ -13,6 +13,7 @@ from typing import Any
 
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline import known
+from spectrum.pipeline.inputs import ARGUMENTS
 from spectrum.pipeline.preset import Guidance, Preset, Video
 from spectrum.pipeline.weights import hub_answers, read_index
 
@@ -132,9 +133,9 @@ def _not_for_us(name: str, takes: known.Parameters, frames: str | None) -> str |
     """Why a pipeline can't be asked as a command asks; None where it can."""
     if known.makes_sound(name):
         return "makes sound alone, which no command writes"
-    for argument, meaning in (("prompt", "prompt"), ("num_inference_steps", "number of steps")):
+    for argument in ("prompt", "num_inference_steps"):
         if argument not in takes:
-            return f"takes no {meaning}"
+            return f"takes no `{ARGUMENTS[argument]}`"
     films = [argument for argument in takes if argument.endswith("video")]
     needed = [one for one in films if takes[one].default is inspect.Parameter.empty]
     if needed or (films and not frames):
