@@ -22,7 +22,7 @@ CASES = {
     # its progress bar is that of a chunk, in which the scheduler is set for each size
     "helios": (
         tiny_helios_pyramid,
-        HELIOS | {"height": 64, "width": 64, "pyramid_num_inference_steps_list": [4, 5]},
+        HELIOS | {"pyramid_num_inference_steps_list": [4, 5]},
         [4, 5, 4, 5],
     ),
     # its progress bar goes over all timesteps but the last

@@ -181,7 +181,7 @@ def tiny_hunyuan_video15_i2v() -> HunyuanVideo15ImageToVideoPipeline:
     transformer = HunyuanVideo15Transformer3DModel(
         in_channels=9, out_channels=4, num_attention_heads=1, attention_head_dim=8, num_layers=2,
         num_refiner_layers=2, mlp_ratio=2.0, text_embed_dim=16, text_embed_2_dim=16,
-        image_embed_dim=16, rope_axes_dim=(2, 2, 4), target_size=32, task_type="i2v",
+        image_embed_dim=16, rope_axes_dim=(2, 2, 4), target_size=16, task_type="i2v",
     )  # fmt: skip
     parts = _parts(other, transformer=transformer, **_siglip())
     pipe = HunyuanVideo15ImageToVideoPipeline(**parts)
