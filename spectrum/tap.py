@@ -65,7 +65,8 @@ class Tap:
         self._scheduler: Any = None
         self._own_bar: Any = None  # what the user has put in the place of the pipeline's method
         self._bar = False  # whether the pipeline has made its progress bar for this run
-        self._open: ReferenceType[Any] | None = None  # the bar, which goes with the pipeline's call
+        self._made: ReferenceType[Any] | None = None  # the bar, which goes with the pipeline's call
+        self._shown = False  # unless it is switched off
         self._shared = False  # whether the bar is that of several runs
         self._total: int | None = None  # steps, as the bar was told
         self._listed: int | None = None  # timesteps that it goes over
@@ -155,7 +156,7 @@ class Tap:
         @functools.wraps(cls.set_timesteps)
         def set_timesteps(this: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._is_foreign(this):
-                self._num_steps, self._shared = None, self._open is not None and bool(self._open())
+                self._num_steps, self._shared = None, self._bar_is_open()
                 if not self._shared:
                     self._bar, self._total, self._listed = False, None, None
                 self._follow_denoisers()
@@ -204,10 +205,16 @@ class Tap:
         that is told."""
         self._bar, self._shared, self._listed = True, False, listed
         self._total = self._total if total is None else total
+        self._shown = not getattr(bar, "disable", True)
         try:
-            self._open = ref(bar)
+            self._made = ref(bar)
         except TypeError:  # the user's own, which may be anything
-            self._open = None
+            self._made = None
+
+    def _bar_is_open(self) -> bool:
+        """Whether the pipeline still has it, and has not closed it, which switches it off."""
+        bar = self._made() if self._made else None
+        return bar is not None and (not self._shown or not bar.disable)
 
     def _count_steps(self) -> int:
         """How many steps the run will take. The scheduler's own list is the last resort, and right
