@@ -15,6 +15,9 @@ from spectrum import SpectralCache
 from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.generate import generate
 from spectrum.pipeline.request import resolve
+from spectrum.tune.bench import Bench
+from spectrum.tune.bench import Case as BenchCase
+from spectrum.tune.candidates import Planned
 
 CASES = {
     # copies of its scheduler are made for each run, when the one before has ended
@@ -76,3 +79,18 @@ def test_of_all_runs_of_a_call_the_steps_are_told(tmp_path):
     assert report.computed_steps[2:4] == [4 + step for step in report.computed_steps[:2]]
     assert report.finished
     assert report.planned_speedup == 2
+
+
+def test_tuning_looks_at_the_first_run_of_a_call(tmp_path):
+    build, call, runs = CASES["skyreels"]
+    pipe = build()
+    pipe.save_pretrained(tmp_path / "weights")
+    extras = [f"{k}={call[k]}" for k in ("base_num_frames", "overlap_history")]
+    base = resolve(
+        find_preset(str(tmp_path / "weights")), "x", width=32, height=32, frames=17, steps=4,
+        extras=[*extras, "max_sequence_length=16"],
+    )  # fmt: skip
+    bench = Bench(lambda: pipe, base, [BenchCase("a cat", 1)], tmp_path / "bench", {})
+    bench.plain(0)
+    assert len(bench.observed()) == runs[0] - 1
+    assert len(bench.known(Planned(2, 8.0)).steps) == 2
