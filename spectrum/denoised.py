@@ -22,6 +22,7 @@ from spectrum.plan import Plan
 from spectrum.schedulers import (
     Coefficients,
     denoised_coefficients,
+    of_tokens,
     place,
     stages_per_step,
     takes_output,
@@ -85,7 +86,9 @@ class DenoisedTarget:
         trajectory = self._trajectories.get(key)
         if trajectory is not None and trajectory.step == now.index:
             return  # further calls within a step have nothing to forecast
-        coefficients = self._at(scheduler, call.arguments["timestep"], taken)
+        coefficients = of_tokens(
+            self._at(scheduler, call.arguments["timestep"], taken), scheduler, call.arguments
+        )
         if self._observe and now.computed and now.index > self._observed:
             self._observed = now.index
             (a, b, _), given = coefficients, call.arguments
@@ -98,7 +101,9 @@ class DenoisedTarget:
             self._handed[key[0]].back(call.arguments["sample"]) if key[0] in self._handed else None
         )
         self._changed = self._changed or moved is not None
-        if trajectory is None or (self._changed and now.computed):
+        if trajectory is None or (
+            now.computed and (self._changed or not trajectory.is_of(call.arguments["sample"]))
+        ):
             self._changed = False
             trajectory = self._trajectories[key] = self._begin(scheduler)
         if now.computed or trajectory.history is None:

@@ -73,6 +73,8 @@ def positions(denoiser: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     channels = config.get("in_channels") or config.get("in_visual_dim")
     if not isinstance(latents, torch.Tensor) or not isinstance(channels, int):
         return 0
+    if config.get("visual_cond"):  # Kandinsky: conditions beside the latents, and a mask
+        channels = 2 * channels + 1
     if latents.ndim == 3:
         return int(latents.shape[1])
     return max(1, latents[0].numel() // (channels * _patch(config)))

@@ -24,14 +24,15 @@ class Handed:
 
     def back(self, sample: torch.Tensor) -> torch.Tensor | None:
         """By how much somebody has changed the sample that is given to the scheduler, a callback
-        most likely: 0 where it was changed in place, None where it was not changed."""
+        most likely: 0 where it was changed in place, None where it was not changed, or is of
+        another shape, as where a pipeline goes on with some of the frames (ChronoEdit)."""
         handed = self._sample
         if handed is None:
             return None
         same = sample is handed and _version(sample) == self._version
         if self._comes_back is None:
             self._comes_back = same
-        if same or not self._comes_back:
+        if same or not self._comes_back or sample.shape != handed.shape:
             return None
         return sample - handed
 

@@ -36,6 +36,8 @@ class _TakenOut(nn.ModuleList):
         return 0
 
     def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):  # looped over as the whole is (MotifVideo)
+            return _TakenOut(list(self._modules.values())[index])
         return self._modules[str(range(len(self._modules))[index])]
 
 

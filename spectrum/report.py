@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 
@@ -90,3 +90,20 @@ class Report:
         if not computed or not self.denoise_seconds:
             return None
         return sum(computed) / len(computed) * len(self.steps) / self.denoise_seconds
+
+
+def joined(reports: Sequence[Report]) -> Report:
+    """Of all runs of one call, as one: their steps are counted on from run to run. Most pipelines
+    take one run; some have one for each chunk of a film."""
+    if len(reports) == 1:
+        return reports[0]
+    whole = replace(reports[-1], num_steps=0, planned_steps=[], steps=[])
+    for report in reports:
+        before = whole.num_steps
+        whole.num_steps += report.num_steps
+        planned = [before + step for step in report.planned_steps]
+        whole.planned_steps = [*whole.planned_steps, *planned]
+        whole.steps += [replace(step, index=before + step.index) for step in report.steps]
+        whole.stored_bytes = max(whole.stored_bytes, report.stored_bytes)
+        whole.caution = whole.caution or report.caution
+    return whole

@@ -7,7 +7,7 @@ Everything is read into plain numbers before the first step, and no scheduler is
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ class Coefficients(NamedTuple):
     d/α in y = x/α, and 1/(2 + ρ) of that (`spectrum.closed_loop`)."""
 
     sample: float
-    output: float
+    output: float | torch.Tensor  # where each token has its own, [B, N, 1]
     response: float
 
 
@@ -73,13 +73,19 @@ def denoised_coefficients(scheduler: Any) -> tuple[Coefficients | None, ...] | N
     steps: where α is 0, or the prediction an unknown one.
     """
     name, config = type(scheduler).__name__, scheduler.config
+    if hasattr(scheduler, "precondition_outputs"):
+        return None  # EDM's: Cosmos 1 takes a step twice, of each guidance branch and of both
     if name.startswith("FlowMatch"):
         if config.get("stochastic_sampling") or not hasattr(scheduler, "sigmas"):
             return None
-        *sigmas, end = scheduler.sigmas.tolist()
-        # Mochi counts sigmas upwards: x₀ is where they end, be that 0 or 1.
-        noise = [(end - sigma, abs(end - sigma)) for sigma in sigmas]
-        return tuple(Coefficients(1.0, b, _response(1 - share, share)) for b, share in noise)
+        sigmas = scheduler.sigmas.tolist()
+        # Mochi counts sigmas upwards: x₀ is where they end, and at times they stop before (Cosmos)
+        end, exploding = float(bool(config.get("invert_sigmas"))), _explodes(sigmas)
+        noise = [(end - sigma, abs(end - sigma)) for sigma in sigmas[:-1]]
+        return tuple(
+            Coefficients(1.0, b, _response(1.0 if exploding else 1 - share, share))
+            for b, share in noise
+        )
     prediction = str(config.get("prediction_type", ""))
     if name in _VARIANCE_EXPLODING:
         return tuple(_exploding(prediction, sigma) for sigma in scheduler.sigmas.tolist())
@@ -91,6 +97,21 @@ def denoised_coefficients(scheduler: Any) -> tuple[Coefficients | None, ...] | N
         squares = [float(kept[int(t)]) for t in scheduler.timesteps.tolist()]
         return tuple(_by_prediction(prediction, a**0.5, (1 - a) ** 0.5) for a in squares)
     return None
+
+
+def _explodes(sigmas: Sequence[float]) -> bool:
+    """Whether samples are x₀ + σ·noise although the model says a flow's velocity (Cosmos 2)."""
+    return max(sigmas) > 1 + 1e-3
+
+
+def of_tokens(known: Coefficients, scheduler: Any, call: Mapping[str, Any]) -> Coefficients:
+    """The coefficients of this call of `step`, where it may say how noisy each token is: it takes
+    the velocity with the other sign then (LTX with conditions). One without noise is x₀ itself."""
+    times = call.get("per_token_timesteps")
+    if times is None:
+        return known
+    levels = times.float() / scheduler.config.num_train_timesteps
+    return known._replace(output=levels[..., None].clamp_min(1e-4))
 
 
 def _response(alpha: float, sigma: float) -> float:
@@ -138,9 +159,12 @@ def noise_levels(scheduler: Any) -> tuple[float, ...] | None:
         count = len(scheduler.timesteps)
         sigmas = scheduler.sigmas[:count].tolist()[::stages]
         if name.startswith("FlowMatch"):
+            if _explodes(sigmas):
+                return tuple(sigma / (1 + sigma) for sigma in sigmas)
             return tuple(1 - s if config.get("invert_sigmas") else s for s in sigmas)
-        if name in _VARIANCE_EXPLODING:
-            return tuple(sigma / (1 + sigma) for sigma in sigmas)
+        if name in _VARIANCE_EXPLODING or hasattr(scheduler, "precondition_outputs"):
+            unit = config.get("sigma_data", 1.0)  # of EDM's, how large x₀ is
+            return tuple(sigma / (unit + sigma) for sigma in sigmas)
         if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
             pairs = [scheduler._sigma_to_alpha_sigma_t(torch.tensor(s)) for s in sigmas]
             return tuple(float(sigma) / float(alpha + sigma) for alpha, sigma in pairs)

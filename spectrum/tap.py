@@ -66,7 +66,11 @@ class Tap:
         self._scheduler: Any = None
         self._own_bar: Any = None  # what the user has put in the place of the pipeline's method
         self._bar = False  # whether the pipeline has made its progress bar for this run
+        self._made: ReferenceType[Any] | None = None  # the bar, which goes with the pipeline's call
+        self._shown = False  # unless it is switched off
+        self._shared = False  # whether the bar is that of several runs
         self._total: int | None = None  # steps, as the bar was told
+        self._listed: int | None = None  # timesteps that it goes over
         self._num_steps: int | None = None  # of the run under way; None between runs
         self._step, self._stages = -1, 0
         self._runs = 0  # begun
@@ -153,7 +157,9 @@ class Tap:
         @functools.wraps(cls.set_timesteps)
         def set_timesteps(this: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._is_foreign(this):
-                self._num_steps, self._total, self._bar = None, None, False
+                self._num_steps, self._shared = None, self._bar_is_open()
+                if not self._shared:
+                    self._bar, self._total, self._listed = False, None, None
                 self._follow_denoisers()
             return cls.set_timesteps(this, *args, **kwargs)
 
@@ -161,7 +167,7 @@ class Tap:
             made = memo[id(this)] = cls.__new__(cls)
             vars(made).update(deepcopy(vars(this), memo))
             made.__class__ = type(this)
-            self._copies[made] = self._runs
+            self._copies[made] = self._runs - self._has_ended  # the next run's, if this is over
             return made
 
         own = {"step": step, "set_timesteps": set_timesteps, "__deepcopy__": copied}
@@ -172,9 +178,18 @@ class Tap:
         _tapped[scheduler] = ref(self)
 
     def _is_foreign(self, scheduler: Any) -> bool:
-        """Whether it is a copy that was made since the newest run began, as callbacks do: a
-        pipeline has made its own by then."""
+        """Whether it is a copy that was made since the newest run began and before it ended, as
+        callbacks do: a pipeline has made its own by then."""
         return self._copies.get(scheduler) == self._runs
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether the newest run has taken its last step."""
+        return (
+            self._num_steps is not None
+            and self._step >= self._num_steps - 1
+            and not self._under_way
+        )
 
     def _restore_scheduler(self) -> None:
         if self._scheduler is not None:
@@ -187,19 +202,34 @@ class Tap:
         self._own_bar = vars(self._pipe).get("progress_bar")
         self._pipe.progress_bar = _Bar(self, self._pipe.progress_bar)
 
-    def bar_is_made(self, total: int | None) -> None:
-        """The pipeline makes its progress bar, for so many steps if that is told."""
-        self._bar, self._total = True, self._total if total is None else total
+    def bar_is_made(self, bar: Any, total: int | None, listed: int | None) -> None:
+        """The pipeline has made its progress bar, for so many steps or over so many timesteps, if
+        that is told."""
+        self._bar, self._shared, self._listed = True, False, listed
+        self._total = self._total if total is None else total
+        self._shown = not getattr(bar, "disable", True)
+        try:
+            self._made = ref(bar)
+        except TypeError:  # the user's own, which may be anything
+            self._made = None
+
+    def _bar_is_open(self) -> bool:
+        """Whether the pipeline still has it, and has not closed it, which switches it off."""
+        bar = self._made() if self._made else None
+        return bar is not None and (not self._shown or not bar.disable)
 
     def _count_steps(self) -> int:
         """How many steps the run will take. The scheduler's own list is the last resort, and right
         for a loop written by hand: it is too long for image-to-image, which leaves out the first
-        steps."""
+        steps. It is the most that one of several runs can take for which there is one bar."""
+        each, longest = stages_per_step(self._pipe.scheduler), len(self._pipe.scheduler.timesteps)
         stages = int(getattr(self._pipe, "num_timesteps", 0) or 0) if self._bar else 0
+        stages = self._listed or stages
         if not stages and self._total:
-            return self._total
-        stages = stages or len(self._pipe.scheduler.timesteps)
-        return -(-stages // stages_per_step(self._pipe.scheduler))
+            stages = self._total * each
+        if self._shared:
+            stages = min(stages, longest)
+        return -(-(stages or longest) // each)
 
     def _called(self, call: Call) -> Any:
         if self._pipe.scheduler is not self._scheduler:  # the user has set another one
@@ -248,8 +278,9 @@ class _Bar:
         self._tap, self._made = tap, made
 
     def __call__(self, iterable: Any = None, total: int | None = None) -> Any:
-        self._tap.bar_is_made(total)
-        return self._made(iterable, total) if iterable is None else self._made(iterable)
+        made = self._made(iterable, total) if iterable is None else self._made(iterable)
+        self._tap.bar_is_made(made, total, len(iterable) if hasattr(iterable, "__len__") else None)
+        return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial, (self._made,)

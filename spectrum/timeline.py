@@ -9,6 +9,7 @@ USUAL_SHIFT = 3.0  # of a flow whose levels are not known
 # Schedulers of diffusers that draw fresh noise at every step, by a part of their name.
 _NOISY = (
     "Ancestral", "SDE", "LCM", "TCD", "DDPM", "Consistency", "SASolver", "SCM", "CogVideoXDPM",
+    "CosineDPM",
 )  # fmt: skip
 
 # S of a picture of 64 latent positions, which are the tokens of a transformer, without guidance.

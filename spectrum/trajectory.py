@@ -92,6 +92,10 @@ class Trajectory:
         )
         self.step = step
 
+    def is_of(self, sample: torch.Tensor) -> bool:
+        """Whether samples of this shape are what it has gone with so far."""
+        return self.history is None or self.history.newest.shape == sample.shape
+
     def is_finite(self, step: int) -> bool:
         """Whether the forecast for a step is sure to be so."""
         if self.history is None:

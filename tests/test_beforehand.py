@@ -11,6 +11,7 @@ import pytest
 from diffusers.models.attention_dispatch import AttentionBackendName
 from test_cli import refused
 
+from spectrum.errors import UsageError
 from spectrum.pipeline import beforehand, known
 from spectrum.pipeline.catalog import find_preset, preset_paths
 from spectrum.pipeline.discover import parameters
@@ -121,6 +122,45 @@ def test_the_pipeline_that_takes_an_image_is_diffusers_own():
     for kind, cls in auto.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.items():
         expected = from_image[kind].__name__ if kind in from_image else None
         assert known.image_to_image(cls.__name__) == expected
+
+
+def folder_of(pipeline, tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "reason"),
+    [
+        ("StableAudioPipeline", "makes sound alone"),
+        ("AceStepPipeline", "makes sound alone"),
+        ("WanAnimatePipeline", r"works from a film \(pose_video, face_video\)"),
+        ("CogVideoXVideoToVideoPipeline", r"works from a film \(video\)"),
+        ("HeliosPyramidPipeline", "takes no `steps`"),
+        ("LTX2LatentUpsamplePipeline", "takes no `prompt`"),
+    ],
+)
+def test_a_pipeline_that_a_command_can_not_ask_is_refused(pipeline, reason, tmp_path):
+    with pytest.raises(UsageError, match=f"{pipeline} {reason}.*; call it from Python"):
+        find_preset(folder_of(pipeline, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "argument", "image"),
+    [
+        ("SanaImageToVideoPipeline", "frames", "required"),
+        ("LattePipeline", "video_length", "none"),
+        ("Kandinsky6TI2VAPipeline", "num_frames", "optional"),
+        ("LTXConditionPipeline", "num_frames", "optional"),  # a film may be given, or not
+    ],
+)
+def test_how_many_frames_are_asked_for_by_the_pipelines_own_name(
+    pipeline, argument, image, tmp_path
+):
+    preset = find_preset(folder_of(pipeline, tmp_path))
+    arguments = resolve(preset, "x", frames=9).arguments()
+    assert {name for name, value in arguments.items() if value == 9} == {argument}
+    assert (preset.media, preset.image) == ("video", image)
 
 
 def test_of_a_diffusers_that_is_built_otherwise_nothing_is_refused_beforehand(monkeypatch):

@@ -11,9 +11,11 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 
 from spectrum import SpectralCache
+from spectrum.anatomy import Tracer
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.forecast import ChebyshevRidge, Hold
 from spectrum.history import FeatureHistory
+from spectrum.hollow import hollow
 from spectrum.schedule import AdaptiveSchedule, ExplicitSchedule, WindowSchedule
 from spectrum.timeline import Timeline
 
@@ -404,6 +406,28 @@ def test_a_denoiser_whose_output_is_not_decided_by_its_head_is_refused(flux):
         pytest.raises(UsageError, match="its output is not decided by what enters norm_out"),
     ):
         sample(pipe, CALLS["flux"])
+
+
+def test_blocks_may_be_looped_over_in_slices():
+    """MotifVideo: the last blocks of a list get further arguments."""
+
+    class Sliced(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.ModuleList([torch.nn.Linear(4, 4) for _ in range(3)])
+            self.head = torch.nn.Linear(4, 2)
+
+        def forward(self, x):
+            for block in (*self.blocks[:2], *self.blocks[-1:]):
+                x = block(x)
+            return self.head(x)
+
+    denoiser, x = Sliced(), torch.ones(1, 4)
+    with Tracer(denoiser) as tracer:
+        output = denoiser(x)
+    with Tracer(denoiser) as still, hollow(denoiser, tracer.anatomy(), tracer.features):
+        assert torch.equal(denoiser(x), output)
+    assert (tracer.blocks, still.blocks) == (("blocks",), ())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, on importing dynamo

@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers import FluxPipeline
 from test_engine import CALLS, STEPS, sample
+from tqdm import tqdm
 
 import spectrum
 from spectrum import SpectralCache, UsageError, cache_of
@@ -275,6 +276,24 @@ def test_parts_that_pipelines_share_are_not_cached_twice_nor_by_surprise(flux):
     alone.transformer = copy.deepcopy(flux.transformer)
     with SpectralCache(flux, 3), pytest.raises(UsageError, match="Scheduler is cached already"):
         SpectralCache(alone, 3).enable()
+
+
+def test_a_bar_that_is_closed_is_no_runs_any_more(flux, monkeypatch):
+    """In notebooks it is kept."""
+    bars, other = [], FluxPipeline.from_pipe(flux)
+    other.set_progress_bar_config(disable=True)
+
+    def kept(iterable=None, total=None):
+        bars.append(tqdm(iterable, total=total, file=io.StringIO()))
+        return bars[-1]
+
+    monkeypatch.setattr(flux, "progress_bar", kept)
+    with SpectralCache(flux, 3) as cache:
+        sample(flux, CALLS["flux"])
+        with pytest.raises(UsageError, match="called by another pipeline"):
+            sample(other, CALLS["flux"])
+        sample(flux, CALLS["flux"])
+    assert [len(report.steps) for report in cache.reports] == [STEPS] * len(bars) == [STEPS] * 2
 
 
 def test_a_loop_written_by_hand_is_a_run_too(wan):

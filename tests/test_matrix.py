@@ -8,6 +8,7 @@ import pytest
 import tiny_images
 import tiny_images_more
 import tiny_videos
+import tiny_videos_more
 import torch
 
 from spectrum import SpectralCache
@@ -21,12 +22,18 @@ from spectrum.schedule import ExplicitSchedule
 from spectrum.storage import Storage
 from spectrum_cli.main import run
 
-CASES = {**tiny_images.CASES, **tiny_images_more.CASES, **tiny_videos.CASES}
+CASES = {
+    **tiny_images.CASES,
+    **tiny_images_more.CASES,
+    **tiny_videos.CASES,
+    **tiny_videos_more.CASES,
+}
 STEPS = 6
 pytestmark = [
     # diffusers' own, in its schedulers, Chroma's and Mochi's transformers
     pytest.mark.filterwarnings("ignore:.FluxPosEmbed:FutureWarning"),
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning"),
 ]
 
@@ -101,7 +108,7 @@ def test_who_can_share_a_call_comes_out_as_alone(case):
         errors = [(a - b).square().mean() / a.square().mean() for a, b in zip(
             torch.cat(alone), both, strict=True)]  # fmt: skip
         apart = float(max(errors)) < 1e-10
-    except RuntimeError:
+    except (RuntimeError, ValueError):  # VACE takes one prompt
         apart = False
     name = type(pipe).__name__
     assert apart or name not in APART
@@ -189,11 +196,14 @@ def test_the_preset_runs_by_the_command(name, tmp_path, monkeypatch, capsys):
     call = dict(case.call)
     words = ["spectrum", "gen", "--model", name, "--weights", str(tmp_path / "weights")]
     words += ["--steps", "6", "--method", "hold", "--speedup", "2", "--dtype", "float32"]
-    words += ["--width", call.pop("width"), "--height", call.pop("height"), "--quiet", "--json"]
+    for key in ("width", "height"):
+        if key in call:
+            words += [f"--{key}", call.pop(key)]
+    words += ["--quiet", "--json"]
     words += ["--no-vae-tiling"]  # tiny VAEs have no tiles
     if preset.video:
         least = preset.video.every + 1  # LTX: 9
-        words += ["--frames", max(least, call.pop("num_frames"))]
+        words += ["--frames", max(least, call.pop(preset.video.frames_argument))]
     if "image" in call:
         call.pop("image").save(tmp_path / "in.png")
         words += ["--image", tmp_path / "in.png"]
@@ -211,6 +221,6 @@ def test_the_preset_runs_by_the_command(name, tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")
     document = json.loads(out)
-    assert len(document["computed_steps"]) <= 4  # two denoisers have two each
-    assert document["forecast_steps"]
+    # two denoisers have two computed steps each; Helios' chunks are counted on
+    assert 0 < len(document["computed_steps"]) <= 2 * len(document["forecast_steps"])
     assert (tmp_path / document["outputs"][0]).stat().st_size > 0

@@ -173,6 +173,11 @@ def test_sound_is_that_of_a_pipeline_with_a_vocoder():
     assert rate == 24000
     assert audio.tolist() == [[0.5, 0], [1, 0.25], [-1, 0]]
     assert sound_of(SimpleNamespace(), (None, [False])) is None  # a safety checker's word
+    assert sound_of(pipe, (None, None)) is None  # Kandinsky 6 without sound; with it:
+    single, rate = sound_of(
+        SimpleNamespace(vocoder=1, audio_sample_rate=9), (None, np.ones((2, 5)))
+    )
+    assert (single.shape, rate) == ((5, 1), 9)
     with pytest.raises(SpectrumError, match="sound is not finite"):
         sound_of(pipe, (None, sound / 0))
 

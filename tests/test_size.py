@@ -5,6 +5,7 @@ import functools
 import pytest
 import tiny_images
 import tiny_videos
+import tiny_videos_more
 import torch
 from diffusers import BriaFiboPipeline, BriaFiboTransformer2DModel
 from tiny import tiny_flux
@@ -18,7 +19,7 @@ from spectrum.schedule import LeastError
 from spectrum.schedulers import read_timeline
 from spectrum.timeline import unit_scale
 
-CASES = {**tiny_images.CASES, **tiny_videos.CASES}
+CASES = {**tiny_images.CASES, **tiny_videos.CASES, **tiny_videos_more.CASES}
 pytestmark = [  # diffusers' own, in its schedulers and Chroma's transformer
     pytest.mark.filterwarnings("ignore:.FluxPosEmbed:FutureWarning"),
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
@@ -35,6 +36,7 @@ pytestmark = [  # diffusers' own, in its schedulers and Chroma's transformer
         ("ltx-video", 32),
         ("cogvideox-5b", 3 * 2 * 2),  # channels after frames
         ("skyreels-v2", 2 * 2 * 2),
+        ("kandinsky-5-i2v", 5 * 2 * 2),  # with the conditions' channels
     ],
 )
 def test_the_denoisers_call_tells(name, expected, monkeypatch):

@@ -13,11 +13,14 @@ from typing import Any
 
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline import known
+from spectrum.pipeline.inputs import ARGUMENTS
 from spectrum.pipeline.preset import Guidance, Preset, Video
 from spectrum.pipeline.weights import hub_answers, read_index
 
 # Pipeline classes by part of their name that do nothing without an image.
 _NEED_AN_IMAGE = ("Img2Img", "ImageToVideo", "Edit", "Inpaint", "I2V", "Image2Video")
+
+_FRAMES = ("num_frames", "frames", "video_length")  # names of one argument
 
 
 def discover(model: str) -> Preset:
@@ -96,29 +99,48 @@ def _preset(model: str, name: str) -> Preset:
     takes = known.pipeline_parameters(name)
     if takes is None:
         takes = parameters(pipeline_class(name, model))
-    video = "num_frames" in takes
+    frames = next((argument for argument in _FRAMES if argument in takes), None)
+    if reason := _not_for_us(name, takes, frames):
+        raise UsageError(
+            f"{model}: {name} {reason}; call it from Python, under spectrum.SpectralCache"
+        )
     steps = _default(takes, "num_inference_steps", 50)
     return Preset(
         summary=f"{name}, without a preset",
         pipeline=name,
         weights=model,
-        media="video" if video else "image",
+        media="video" if frames else "image",
         image=_image(name, takes),
         image_pipeline=None if "image" in takes else known.image_to_image(name),
         dtype="bfloat16",
         steps=steps,
         video=Video(
-            frames=_default(takes, "num_frames", 17),
+            frames=_default(takes, frames, 17),
+            frames_argument=frames,
             every=1,
             fps=_default(takes, "frame_rate", 16),
             fps_argument="frame_rate" if "frame_rate" in takes else None,
         )
-        if video
+        if frames
         else None,
         guidance=_guidance(takes),
         negative_prompt="" if "negative_prompt" in takes else None,
         name=Path(model).name,
     )
+
+
+def _not_for_us(name: str, takes: known.Parameters, frames: str | None) -> str | None:
+    """Why a pipeline can't be asked as a command asks; None where it can."""
+    if known.makes_sound(name):
+        return "makes sound alone, which no command writes"
+    for argument in ("prompt", "num_inference_steps"):
+        if argument not in takes:
+            return f"takes no `{ARGUMENTS[argument]}`"
+    films = [argument for argument in takes if argument.endswith("video")]
+    needed = [one for one in films if takes[one].default is inspect.Parameter.empty]
+    if needed or (films and not frames):
+        return f"works from a film ({', '.join(needed or films)}), which no command takes"
+    return None
 
 
 def _default(takes: known.Parameters, name: str, fallback: int) -> int:
@@ -130,7 +152,7 @@ def _image(name: str, takes: known.Parameters) -> Any:
     if "image" not in takes:
         return "none"
     required = takes["image"].default is inspect.Parameter.empty
-    named = any(part in name for part in _NEED_AN_IMAGE)
+    named = any(part in name.replace("TI2V", "") for part in _NEED_AN_IMAGE)
     return "required" if required or named else "optional"
 
 

@@ -32,7 +32,7 @@ from spectrum.pipeline.media import Frames, Pixels, opaque, side_by_side, to_uin
 from spectrum.pipeline.preset import Preset
 from spectrum.pipeline.request import Request
 from spectrum.pipeline.sound import Audio, sound_of
-from spectrum.report import Report, Step
+from spectrum.report import Report, Step, joined
 
 # Of the JSON document that every file carries. Raised when a key changes its meaning.
 SCHEMA = 1
@@ -100,7 +100,7 @@ def generate_together(
 
     def listen(report: Report, step: Step | None) -> None:
         nonlocal started, denoising, decoding
-        if step is None:
+        if step is None and not started:
             started, denoising = True, time.perf_counter()
         if on_step:
             on_step(report, step)
@@ -118,6 +118,9 @@ def generate_together(
     ) as cache:
         try:
             output = pipe(**arguments, output_type="np", return_dict=False)
+        except ImportError as error:
+            reason = " ".join(str(error).split())
+            raise SpectrumError(f"{type(pipe).__name__} lacks a package: {reason}") from error
         except (ValueError, TypeError) as error:
             if started or not is_refusal(error, pipe):
                 raise
@@ -129,11 +132,11 @@ def generate_together(
     sounds = [sound_of(pipe, output, k) or (None, None) for k in range(len(seeds))]
     frames = [to_uint8(pixels) for pixels in found]
     ended = time.perf_counter()
-    count = len(seeds)
+    count, report = len(seeds), joined(cache.reports or [cache.report])
     encoded, denoised = (denoising - began) / count, (decoding - denoising) / count
     decoded = (ended - decoding) / count
     return [
-        Generation(one, pixels, cache.report, encoded, denoised, decoded, audio, rate, count)
+        Generation(one, pixels, report, encoded, denoised, decoded, audio, rate, count)
         for one, pixels, (audio, rate) in zip(frames, found, sounds, strict=True)
     ]
 

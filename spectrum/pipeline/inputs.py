@@ -26,6 +26,8 @@ ARGUMENTS = {
     "width": "width",
     "height": "height",
     "num_frames": "frames",
+    "frames": "frames",
+    "video_length": "frames",
     "num_inference_steps": "steps",
     "image": "image",
     "strength": "strength",

@@ -37,6 +37,16 @@ def sets_sigmas(name: str) -> bool:
 
 
 @cache
+def makes_sound(name: str) -> bool:
+    """Whether a pipeline makes sound and nothing else, by the output that its module imports."""
+    imports = [
+        node for node in ast.walk(_pipeline_tree(name) or ast.Module([], []))
+        if isinstance(node, ast.ImportFrom)
+    ]  # fmt: skip
+    return any(alias.name == "AudioPipelineOutput" for node in imports for alias in node.names)
+
+
+@cache
 def takes_sigmas(scheduler: str) -> bool:
     """Whether a scheduler class can be given noise levels, or finds those of a flow by itself; also
     where that isn't known."""

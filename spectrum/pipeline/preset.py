@@ -65,12 +65,14 @@ class Size(_Strict):
 
 
 class Video(_Strict):
-    """Frame counts are `every`·k + 1. `fps_argument` is the pipeline's, if it has one (LTX)."""
+    """Frame counts are `every`·k + 1. `frames_argument` and `fps_argument` are the pipeline's, the
+    latter if it has one (LTX)."""
 
     frames: Annotated[int, Field(ge=1, le=bounds.FRAMES)]
     every: Count = 4
     fps: Annotated[int, Field(ge=1, le=bounds.FPS)]
     fps_argument: str | None = None
+    frames_argument: str = "num_frames"
 
 
 class Guidance(_Strict):

@@ -123,8 +123,8 @@ class Request:
         }  # fmt: skip
         if preset.guidance and self.guidance is not None:
             arguments[preset.guidance.argument] = self.guidance
-        if preset.media == "video":
-            arguments["num_frames"] = self.frames
+        if preset.video:
+            arguments[preset.video.frames_argument] = self.frames
         if preset.video and preset.video.fps_argument:
             arguments[preset.video.fps_argument] = self.fps
         optional = {

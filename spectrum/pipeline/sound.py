@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from spectrum.errors import SpectrumError
@@ -18,14 +19,17 @@ def sound_of(pipe: Any, output: tuple[Any, ...], index: int = 0) -> tuple[Audio,
     """The sound beside one sample's frames of a pipeline that has a vocoder, and its samples a
     second; None of any other. Raises SpectrumError if it is not finite.
 
-    output: frames # [B, F, H, W, 3] and sound # [B, channels, samples]
+    output: frames # [B, F, H, W, 3] and sound # [B, channels, samples] or, of one, [B, samples]
     """
-    if len(output) < 2 or getattr(pipe, "vocoder", None) is None:
+    if len(output) < 2 or output[1] is None or getattr(pipe, "vocoder", None) is None:
         return None
-    audio = output[1][index].float().cpu().numpy().T
+    waves = torch.as_tensor(output[1][index]).float().cpu().numpy()
+    audio = waves.reshape(-1, waves.shape[-1]).T
     if not np.isfinite(audio).all():
         raise SpectrumError("the model's sound is not finite; try `dtype` float32")
-    return np.clip(audio, -1, 1, dtype=np.float32), int(pipe.vocoder.config.output_sampling_rate)
+    rate = getattr(pipe, "audio_sample_rate", None)  # Kandinsky 6
+    rate = rate or pipe.vocoder.config.output_sampling_rate
+    return np.clip(audio, -1, 1, dtype=np.float32), int(rate)
 
 
 def write_wave(path: Path, audio: Audio, sample_rate: int) -> None:

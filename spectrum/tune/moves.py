@@ -15,16 +15,21 @@ if TYPE_CHECKING:
 
 
 class Moves:
-    """Inner products of what x₀ moves by from one step to the next; an `observe` of a run."""
+    """Inner products of what x₀ moves by from one step to the next; an `observe` of a call, of
+    whose runs (chunks of a film) the first is looked at."""
 
     def __init__(self) -> None:
+        self._step = -1  # the last that was looked at
+        self._is_over = False
         self._last: torch.Tensor | None = None
         self._moves: list[torch.Tensor] = []
         self._products: list[list[float]] = []
 
     def add(self, step: int, denoised: torch.Tensor) -> None:
-        del step
-        denoised = denoised.cpu()
+        self._is_over = self._is_over or step <= self._step
+        if self._is_over:
+            return
+        self._step, denoised = step, denoised.cpu()
         if self._last is not None:
             move = (denoised - self._last).flatten()
             self._moves.append(move)
