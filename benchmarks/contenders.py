@@ -24,7 +24,7 @@ from spectrum.engine import SpectralCache
 from spectrum.forecast import Extrapolation, Hold
 from spectrum.methods import DEFAULT_METHOD, get_method
 from spectrum.schedule import ExplicitSchedule, LeastError
-from spectrum.timeline import Timeline, unit_scale
+from spectrum.timeline import Timeline
 
 OURS = "spectrum"
 TO_THE_END = f"{OURS}-to-the-end"
@@ -81,7 +81,7 @@ def contenders(
 ) -> list[Contender]:
     """All that fit the model; `slow` are diffusers' own caches."""
     speedup = {"speedup": steps / count}
-    own = unit_scale(model.guidance)  # as `spectrum gen` has it
+    own = model.unit_scale  # as `spectrum gen` has it
     found = [Contender(OURS, candidate(own) | speedup)]
     found += [Contender(f"{OURS}@{scale:g}", candidate(scale) | speedup) for scale in scales]
     found.append(Contender(TO_THE_END, candidate(own) | {"schedule": ToTheEnd(count)}))

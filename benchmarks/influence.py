@@ -31,7 +31,7 @@ from tables import header, row
 from spectrum.engine import SpectralCache
 from spectrum.gaussian import Array, Loop, Prior, gap_errors
 from spectrum.schedule import ExplicitSchedule, LeastError
-from spectrum.timeline import Timeline, unit_scale
+from spectrum.timeline import Timeline
 from spectrum.tune.moves import Moves, Observed
 
 STEPS = 20
@@ -72,7 +72,7 @@ class Everything:
 def recorded(model: Model, match: float) -> tuple[Timeline, Observed]:
     """What is known of a run beforehand, and how x₀ moves in it."""
     moves, everything = Moves(), Everything()
-    method = candidate(unit_scale(model.guidance))["method"]
+    method = candidate(model.unit_scale)["method"]
     model.pipe.scheduler = matched(model.scheduler, match)
     with SpectralCache(model.pipe, method=method, schedule=everything, observe=moves.add):
         model.sample(STEPS)
@@ -91,7 +91,7 @@ def error_at_end(observed: Observed, timeline: Timeline, gap: tuple[int, int]) -
 def influences(model: Model, match: float, observed: Observed, timeline: Timeline) -> Array:
     """dB of each gap, relative to those that end with the run.  # [gaps]"""
     plain, found = sample_plainly(model, match, STEPS), []
-    held = candidate(unit_scale(model.guidance))["method"]
+    held = candidate(model.unit_scale)["method"]
     for a, b in GAPS:
         computed = tuple(step for step in range(STEPS) if not a < step < b)
         cache = {

@@ -15,6 +15,7 @@ from spectrum.compare.metrics import PSNR_LIMIT
 from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.loading import choose_device, load_pipeline
 from spectrum.pipeline.request import resolve
+from spectrum.timeline import predicts_noise, unit_scale
 
 HERE = Path(__file__).parent
 UNSEEN_SEED = 7  # of the zoo's captions
@@ -36,6 +37,13 @@ class Model:
     def guidance(self) -> float:
         given = self.arguments(slice(0, 1))
         return float(given.get("guidance_scale", given.get("true_cfg_scale", 1.0)))
+
+    @property
+    def unit_scale(self) -> float:
+        """S of 64 positions, as `spectrum gen` has it."""
+        return unit_scale(
+            self.guidance, predicts_noise(type(self.scheduler).__name__, self.scheduler.config)
+        )
 
     def sample(self, steps: int) -> Tensor:
         """All prompts -> [B, F, H, W, 3]"""

@@ -24,14 +24,13 @@ from models import Model, load_model, psnr, zoo_folders
 from spectrum.engine import SpectralCache
 from spectrum.pipeline.request import QUALITIES
 from spectrum.schedule import AdaptiveSchedule
-from spectrum.timeline import unit_scale
 
 
 def level(model: Model, match: float, steps: int, tolerance: float) -> tuple[list[float], float]:
     """dB of each prompt, and computed steps on average."""
     plain = sample_plainly(model, match, steps)
     model.pipe.scheduler = matched(model.scheduler, match)
-    ours = candidate(unit_scale(model.guidance))  # as `spectrum gen` has it
+    ours = candidate(model.unit_scale)  # as `spectrum gen` has it
     with SpectralCache(model.pipe, schedule=AdaptiveSchedule(tolerance), **ours) as cache:
         made = model.sample(steps)
     counts = [len(report.computed_steps) for report in cache.reports]

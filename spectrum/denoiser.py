@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from spectrum.errors import UsageError
+from spectrum.timeline import predicts_noise
 
 # Components of a pipeline that are called once or more a step. Two of them take over from each
 # other (Wan2.2) or are both called in every step.
@@ -57,6 +58,12 @@ def guidance_of(pipe: Any) -> float | None:
         elif not pipe.do_classifier_free_guidance:
             scale = 1
     return float(scale) if isinstance(scale, int | float) else None
+
+
+def kind_of(pipe: Any) -> tuple[float | None, bool]:
+    """What S follows from beside the size: guidance, and whether the model predicts the noise."""
+    scheduler = pipe.scheduler
+    return guidance_of(pipe), predicts_noise(type(scheduler).__name__, scheduler.config)
 
 
 def positions(denoiser: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:

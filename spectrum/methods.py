@@ -48,10 +48,12 @@ class Method:
             return self.loop.keeps
         return self.forecaster.keeps
 
-    def run_scale(self, positions: int, guidance: float | None = None) -> float:
+    def run_scale(
+        self, positions: int, guidance: float | None = None, predicts_noise: bool = False
+    ) -> float:
         """S of a run with so many latent positions, 0 where their number is unknown, and this
         guidance, None where that is."""
-        unit = unit_scale(guidance) if self.scale is None else self.scale
+        unit = unit_scale(guidance, predicts_noise) if self.scale is None else self.scale
         return scale_of(positions or UNIT_POSITIONS, unit)
 
     def plan(self, timeline: Timeline, speedup: float, schedule: Schedule | None = None) -> Plan:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 USUAL_SHIFT = 3.0  # of a flow whose levels are not known
 
@@ -15,12 +17,18 @@ _NOISY = (
 # S of a picture of 64 latent positions, which are the tokens of a transformer, without guidance.
 # Guidance g moves x₀ the more the more is undecided: S goes with √g, measured from 1 to 10.
 PLAIN_SCALE = 4.0
+# What a model that predicts the noise gets wrong is multiplied by ρ in its x₀, which so goes on
+# moving far above where structure is decided, whatever the guidance: see docs/quality.md.
+NOISE_SCALE = 45.0
 USUAL_GUIDANCE = 4.0  # where it is not known
 UNIT_POSITIONS = 64
 
 
-def unit_scale(guidance: float | None) -> float:
-    """S of 64 latent positions under this guidance; None where it is not known."""
+def unit_scale(guidance: float | None, predicts_noise: bool = False) -> float:
+    """S of 64 latent positions under this guidance, None where it is not known, of a model that
+    predicts a velocity or x₀, or else the noise."""
+    if predicts_noise:
+        return NOISE_SCALE
     known = USUAL_GUIDANCE if guidance is None else max(1.0, guidance)
     return float(PLAIN_SCALE * known**0.5)
 
@@ -31,6 +39,13 @@ UNIT_SCALE = unit_scale(None)
 def scale_of(positions: float, unit: float = UNIT_SCALE) -> float:
     """S, the noise σ/α at which the largest structure of so many latent positions is decided."""
     return float(unit * (positions / UNIT_POSITIONS) ** 0.5)
+
+
+def predicts_noise(scheduler: str, config: Mapping[str, Any]) -> bool:
+    """Whether the model that a scheduler of this class is for predicts the noise ε, and not a
+    flow's velocity, v, x₀, or with EDM something between."""
+    other = scheduler.startswith(("FlowMatch", "EDM", "CosineDPM")) or config.get("use_flow_sigmas")
+    return not other and config.get("prediction_type") == "epsilon"
 
 
 def flow_levels(num_steps: int, shift: float) -> tuple[float, ...]:

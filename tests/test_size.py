@@ -1,6 +1,7 @@
 """How large a run is: latent positions, told by the call of the denoiser and by the preset."""
 
 import functools
+import json
 
 import pytest
 import tiny_images
@@ -11,7 +12,7 @@ from diffusers import BriaFiboPipeline, BriaFiboTransformer2DModel
 from tiny import tiny_flux
 
 from spectrum import SpectralCache, engine
-from spectrum.denoiser import positions
+from spectrum.denoiser import guidance_of, positions
 from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.loading import Options, choose_device, load_pipeline
 from spectrum.pipeline.request import resolve
@@ -69,10 +70,37 @@ def test_an_image_to_edit_is_no_part_of_the_size(name):
             callback_on_step_end_tensor_inputs=["latents"],
         )  # fmt: skip
     (size,) = tokens
-    scale = cache._method.run_scale(size, engine.guidance_of(pipe))
+    scale = cache._method.run_scale(size, *engine.kind_of(pipe))
     assert cache.report.scale == scale
     timeline = read_timeline(pipe, 6, scale)
     assert cache.report.computed_steps == LeastError(3).computed_steps(timeline)
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "noise"),
+    [("sdxl", True, True), ("pixart-sigma", True, True), ("sd15", None, True), ("sd3", True, False),
+     ("cogvideox-5b", True, False)],
+)  # fmt: skip
+def test_who_predicts_noise_has_another_scale(name, told, noise, tmp_path):
+    """The run tells by the scheduler, a preset by itself, and a folder by its files, if they do."""
+    case = CASES[name]
+    pipe = case.build()
+    pipe.save_pretrained(tmp_path / "model")
+    if told is None:  # as those of 2022
+        path = tmp_path / "model" / "scheduler" / "scheduler_config.json"
+        config = json.loads(path.read_text())
+        del config["prediction_type"]
+        path.write_text(json.dumps(config))
+    with SpectralCache(pipe, speedup=1) as cache:
+        pipe(**case.call, num_inference_steps=2, output_type="latent")
+    unit = 45.0 if noise else unit_scale(guidance_of(pipe))
+    size = (cache.report.scale / unit) ** 2 * 64
+    assert size == pytest.approx(round(size), abs=1e-6)
+    folder = find_preset(str(tmp_path / "model"))
+    assert folder.predicts_noise is (noise if told else None)
+    assert find_preset(case.preset).predicts_noise is noise if case.preset else told is None
+    given = case.call.get("guidance_scale")
+    assert resolve(folder, "x", guidance=given).method.scale == (unit if told else None)
 
 
 def test_unknown_sizes_are_0():
@@ -93,7 +121,7 @@ def test_the_run_computes_what_plan_said(name):
     with SpectralCache(pipe, 4, method=request.method) as cache:
         pipe(**request.arguments(), output_type="latent")
     assert cache.report.computed_steps == list(request.plan.computed_steps)
-    assert unit_scale(engine.guidance_of(pipe)) == request.method.scale  # without being told
+    assert unit_scale(*engine.kind_of(pipe)) == request.method.scale  # without being told
     other = ask(width=256, height=256) if name == "demo-image" else ask(frames=81)
     assert other.plan.computed_steps < request.plan.computed_steps  # earlier steps
     assert isinstance(other.plan.schedule, LeastError)
@@ -125,7 +153,7 @@ def test_a_pipeline_that_remembers_its_guidance_tells_it():
             )  # fmt: skip
             scales.append(cache._run.plan.timeline.scale)
     assert scales == [4.0, 12.0]
-    assert engine.guidance_of(object()) is None
+    assert guidance_of(object()) is None
 
 
 def fibo():
@@ -153,4 +181,4 @@ def test_guidance_that_is_not_listened_to_is_none(build, scales):
     pipe = build()
     for given, expected in zip((1.0, 9.0), scales, strict=True):
         pipe._guidance_scale = given
-        assert engine.guidance_of(pipe) == expected
+        assert guidance_of(pipe) == expected

@@ -13,9 +13,11 @@ from typing import Any
 
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.pipeline import known
+from spectrum.pipeline.foreign import parse_json, read_text
 from spectrum.pipeline.inputs import ARGUMENTS
 from spectrum.pipeline.preset import Guidance, Preset, Video
 from spectrum.pipeline.weights import hub_answers, read_index
+from spectrum.timeline import predicts_noise
 
 # Pipeline classes by part of their name that do nothing without an image.
 _NEED_AN_IMAGE = ("Img2Img", "ImageToVideo", "Edit", "Inpaint", "I2V", "Image2Video")
@@ -39,7 +41,8 @@ def discover(model: str) -> Preset:
             )
     else:
         index = _fetch_index(model)
-    return _preset(model, read_index(index)[0])
+    preset = _preset(model, read_index(index)[0])
+    return preset.model_copy(update={"predicts_noise": _predicts_noise(index.parent)})
 
 
 def pipeline_class(name: str, where: object) -> Any:
@@ -93,6 +96,20 @@ def _fetch_index(model: str) -> Path:
         raise UsageError(f"{model}: not an id on the hub, which looks like org/name") from error
     except (hub.HfHubHTTPError, OSError) as error:
         raise SpectrumError(f"{model}: the hub gave none ({type(error).__name__})") from error
+
+
+def _predicts_noise(folder: Path) -> bool | None:
+    """By the scheduler's configuration; None where that has yet to come from the hub, or leaves it
+    to the class's default."""
+    path = folder / "scheduler" / "scheduler_config.json"
+    if not os.path.isfile(path):
+        return None
+    try:
+        config = parse_json(read_text(path))
+        name, told = str(config["_class_name"]), "prediction_type" in config
+        return predicts_noise(name, config) if told or name.startswith("FlowMatch") else None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None  # loading will say what is wrong
 
 
 def _preset(model: str, name: str) -> Preset:

@@ -182,6 +182,8 @@ class Preset(_Strict):
     )
     boundary: Annotated[float, Field(gt=0, lt=1)] | None = None  # sigma: the second denoiser's
     steps: Annotated[int, Field(ge=1, le=bounds.STEPS)]
+    # and not a velocity or x₀, so that S is another (`spectrum.timeline`); None: only the run tells
+    predicts_noise: bool | None = False
     distilled: bool = False  # made for a few steps: there is nothing to skip
     size: Size | None = None
     video: Video | None = None

@@ -210,7 +210,9 @@ def _method(
     if name is None:  # the preset's, with its blend unless another is asked for
         name, blend = preset.cache.method, preset.cache.blend if blend is None else blend
     method = get_method(name, blend)
-    scale = preset.cache.scale or unit_scale(guidance)
+    scale = preset.cache.scale
+    if scale is None and preset.predicts_noise is not None:
+        scale = unit_scale(guidance, preset.predicts_noise)
     return replace(method, target=target or method.target, scale=scale)
 
 
