@@ -15,7 +15,7 @@ _NOISY = (
 )  # fmt: skip
 
 # S of a picture of 64 latent positions, which are the tokens of a transformer, without guidance.
-# Guidance g moves x₀ the more the more is undecided: S goes with √g, measured from 1 to 10.
+# Guidance g moves x₀ the more the more is undecided: S goes with √g, measured from 1 to 5.
 PLAIN_SCALE = 4.0
 # What a model that predicts the noise gets wrong is multiplied by ρ in its x₀, which so goes on
 # moving far above where structure is decided, whatever the guidance: see docs/quality.md.
