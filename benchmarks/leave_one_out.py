@@ -2,12 +2,13 @@
 
     python benchmarks/leave_one_out.py outputs/quality
 
-The candidates are laws S = c · guidance^e for 64 positions. `quality.py --scale` has measured
-`spectrum@X` at some X; a law takes the nearest of them, and is left out where that is further than
-a factor of 1.2 on any model. Each model in turn is given the law that gains most on all others: the
-mean over models of the mean over regimes and numbers of computed steps of the gain, in dB, over the
-best rival of that cell. What the model then gains over its own best rival is told for each cell
-(paired, ± the standard error over prompts).
+Models that predict a velocity and those that predict the noise have laws of their own. The
+candidates are S = c · guidance^e for 64 positions. `quality.py --scale` has measured `spectrum@X`
+at some X; a law takes the nearest of them, and is left out where that is further than a factor of
+1.2 on any model. Each model in turn, with all guidances that it ran under (`--guidance`), is given
+the law that is best on all others of its kind: the mean over models of the mean over cells of its
+PSNR, in dB below the best candidate of that cell. What the model then gains over its own best rival
+is told for each cell that has rivals (paired, ± the standard error over prompts).
 """
 
 from __future__ import annotations
@@ -22,10 +23,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from contenders import OURS
-from tables import Sheet, best_rival, gains, header, read_sheets, row, spread, standard_error
+from models import AT_GUIDANCE
+from tables import (
+    PREDICTS_NOISE,
+    Sheet,
+    best_rival,
+    gains,
+    header,
+    read_sheets,
+    row,
+    spread,
+    standard_error,
+)
 
-CONSTANTS = (2.0, 2.83, 4.0, 5.66, 8.0, 11.3)
-EXPONENTS = (0.0, 0.25, 0.5, 0.75)
+CONSTANTS = (2.0, 2.83, 4.0, 5.66, 8.0, 11.3, 16.0, 22.6, 32.0, 45.0, 64.0, 90.0)
+EXPONENTS = (0.0, 0.125, 0.25, 0.5, 0.75)
 NEAR = 1.2
 
 
@@ -39,7 +51,8 @@ class Cell(NamedTuple):
     column: dict[str, list[float]]
 
     def __str__(self) -> str:
-        return f"{self.count} of {self.steps}, levels / {self.match:g}"
+        levels = "own" if self.match == 1 else f"/ {self.match:g}"
+        return f"g {self.guidance:g}, {self.count} of {self.steps}, levels {levels}"
 
 
 class Law(NamedTuple):
@@ -63,15 +76,15 @@ Models = dict[str, list[Cell]]
 
 
 def cells_of(sheets: Sequence[Sheet]) -> Models:
-    """Those that have a rival and candidates, by model."""
+    """Those that have candidates, by model."""
     found: Models = {}
     for sheet in sheets:
         guidance = re.search(r"guidance ([\d.]+)", sheet.conditions)
         for count in sheet.counts() if guidance else ():
             column = sheet.column(count)
             cell = Cell(sheet.match, sheet.steps, count, float(guidance[1]), column)
-            if best_rival(column) and any(map(is_ours, column)):
-                found.setdefault(sheet.model, []).append(cell)
+            if sum(map(is_ours, column)) > 1:
+                found.setdefault(sheet.model.split(AT_GUIDANCE)[0], []).append(cell)
     return found
 
 
@@ -96,20 +109,34 @@ def gain(cell: Cell, law: Law) -> list[float]:
 
 
 def mean_gain(cells: Sequence[Cell], law: Law) -> float:
-    return statistics.fmean(statistics.fmean(gain(cell, law)) for cell in cells)
+    return statistics.fmean(statistics.fmean(gain(cell, law)) for cell in with_rivals(cells))
+
+
+def with_rivals(cells: Sequence[Cell]) -> list[Cell]:
+    return [cell for cell in cells if best_rival(cell.column)]
+
+
+def shortfall(cells: Sequence[Cell], law: Law) -> float:
+    """dB below the best candidate of a cell, on average."""
+
+    def below(cell: Cell) -> float:
+        means = {name: statistics.fmean(cell.column[name]) for name in filter(is_ours, cell.column)}
+        return max(means.values()) - means[law.nearest(cell)]
+
+    return statistics.fmean(map(below, cells))
 
 
 def chosen(models: Models, laws: Sequence[Law], left_out: str | None) -> Law:
     """The law that is best on all models but one."""
     others = [cells for model, cells in models.items() if model != left_out]
-    return max(laws, key=lambda law: statistics.fmean(mean_gain(cells, law) for cells in others))
+    return min(laws, key=lambda law: statistics.fmean(shortfall(cells, law) for cells in others))
 
 
 def laws_table(models: Models, laws: Sequence[Law]) -> Iterator[str]:
-    """Mean gain of each law on each model, over all cells."""
+    """How far each law is below the best candidates of each model, over all cells."""
     yield from header(["S", *models, "*mean*"])
     for law in laws:
-        means = [mean_gain(cells, law) for cells in models.values()]
+        means = [shortfall(cells, law) for cells in models.values()]
         yield row([str(law), *(f"{mean:.2f}" for mean in (*means, statistics.fmean(means)))])
 
 
@@ -118,7 +145,7 @@ def held_out_table(models: Models, laws: Sequence[Law]) -> Iterator[str]:
     yield from header(["left out", "law", "computed", "dB", "gain, dB", "best rival"])
     for model, cells in models.items():
         law = chosen(models, laws, model)
-        for cell in cells:
+        for cell in with_rivals(cells):
             decibels, gained = spread(cell.column[law.nearest(cell)]), spread(gain(cell, law))
             rival = best_rival(cell.column)
             yield row([model, str(law), str(cell), decibels, gained, f"`{rival}`"])
@@ -130,7 +157,7 @@ def verdict(models: Models, laws: Sequence[Law]) -> Iterator[str]:
     for model, cells in models.items():
         law = chosen(models, laws, model)
         means[model] = mean_gain(cells, law)
-        for cell in cells:
+        for cell in with_rivals(cells):
             found = gain(cell, law)
             if statistics.fmean(found) < -standard_error(found):
                 lost.append(f"{model}, {cell}: {spread(found)} dB ({best_rival(cell.column)})")
@@ -142,24 +169,27 @@ def verdict(models: Models, laws: Sequence[Law]) -> Iterator[str]:
     yield from (f"  - {line}" for line in lost)
 
 
+def report(models: Models, kind: str) -> Iterator[str]:
+    """All of it for the models of one kind, or that there are too few."""
+    laws = laws_of(models) if models else []
+    if len(models) < 2 or not laws:
+        yield f"Of models that predict {kind} two are needed with the same candidates."
+        return
+    yield from [f"# Leave one model out: those that predict {kind}", ""]
+    yield from [*verdict(models, laws), "", *held_out_table(models, laws), ""]
+    yield from ["dB below the best candidate of each cell, by law:", "", *laws_table(models, laws)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="--out of quality.py")
-    parser.add_argument("--exponents", type=float, nargs="+", help="only laws of these")
     parser.add_argument("--out", type=Path, help="Markdown, besides standard output")
     options = parser.parse_args()
-    models = cells_of(read_sheets(options.folder))
-    laws = [
-        law for law in (laws_of(models) if models else [])
-        if not options.exponents or law.exponent in options.exponents
-    ]  # fmt: skip
-    if len(models) < 2 or not laws:
-        raise SystemExit("two models with the same candidates are needed: quality.py --scale ...")
-    lines = [
-        "# Leave one model out", "", *verdict(models, laws), "", *held_out_table(models, laws), "",
-        "Mean gain of every law, over the best rival of each cell, dB:", "",
-        *laws_table(models, laws),
-    ]  # fmt: skip
+    noise: list[Sheet] = []
+    others: list[Sheet] = []
+    for sheet in read_sheets(options.folder):
+        (noise if PREDICTS_NOISE in sheet.conditions else others).append(sheet)
+    lines = [*report(cells_of(others), "a velocity"), "", *report(cells_of(noise), "the noise")]
     text = "\n".join(lines) + "\n"
     if options.out:
         options.out.write_text(text, encoding="utf-8")

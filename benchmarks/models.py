@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from spectrum.timeline import predicts_noise, unit_scale
 
 HERE = Path(__file__).parent
 UNSEEN_SEED = 7  # of the zoo's captions
+AT_GUIDANCE = "@g"  # in the name of a model under another guidance than its own
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,16 @@ class Model:
     @property
     def guidance(self) -> float:
         given = self.arguments(slice(0, 1))
-        return float(given.get("guidance_scale", given.get("true_cfg_scale", 1.0)))
+        return float(given[_guidance_argument(given)])
+
+    @property
+    def predicts_noise(self) -> bool:
+        return predicts_noise(type(self.scheduler).__name__, self.scheduler.config)
 
     @property
     def unit_scale(self) -> float:
         """S of 64 positions, as `spectrum gen` has it."""
-        return unit_scale(
-            self.guidance, predicts_noise(type(self.scheduler).__name__, self.scheduler.config)
-        )
+        return unit_scale(self.guidance, self.predicts_noise)
 
     def sample(self, steps: int) -> Tensor:
         """All prompts -> [B, F, H, W, 3]"""
@@ -60,16 +63,27 @@ class Model:
         return torch.cat(made)
 
 
-def load_model(source: str, count: int, batch: int) -> Model:
-    """By the name of an embedded preset, or a folder of the zoo."""
-    if (Path(source) / "zoo.json").is_file():
-        return _zoo(Path(source), count, batch)
-    return _embedded(source, count, batch)
+def load_model(source: str, count: int, batch: int, guidance: float | None = None) -> Model:
+    """By the name of an embedded preset, or a folder of the zoo; under its own guidance or this."""
+    zoo = (Path(source) / "zoo.json").is_file()
+    model = _zoo(Path(source), count, batch) if zoo else _embedded(source, count, batch)
+    if guidance is None:
+        return model
+
+    def arguments(some: slice) -> dict[str, Any]:
+        usual = model.arguments(some)
+        return {**usual, _guidance_argument(usual): guidance}
+
+    return replace(model, name=f"{model.name}{AT_GUIDANCE}{guidance:g}", arguments=arguments)
 
 
 def zoo_folders(zoo: Path) -> list[str]:
     """The folders of its models, as far as they are trained."""
     return [str(file.parent) for file in sorted(zoo.glob("*/zoo.json"))]
+
+
+def _guidance_argument(arguments: dict[str, Any]) -> str:
+    return "true_cfg_scale" if "true_cfg_scale" in arguments else "guidance_scale"
 
 
 def _embedded(name: str, count: int, batch: int) -> Model:

@@ -8,9 +8,9 @@ float with a range of 1, against the plain run of as many steps at the same nois
 a mean over frames. `--match 8` takes the noise levels of a picture with 8 times the side, see
 `matching`. Each figure is a mean over prompts ± its standard error; gains are paired.
 
-For each model, regime and number of steps: figures (JSON), a table (Markdown) and a chart (PNG) in
---out, written after every contender; what is there is not run again. `spectrum@2` is the default
-method with a scale of 2 for 64 positions.
+For each model, regime and number of steps: figures (JSON) and a chart (PNG) in --out, and all of it
+in tables.md; figures are written after every contender, and what is there is not run again.
+`spectrum@2` is the default method with a scale of 2 for 64 positions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,16 @@ import diffusers
 import torch
 from contenders import Contender, contenders, run, sample_plainly
 from models import Model, load_model, psnr, zoo_folders
-from tables import Sheet, chart, open_sheet, read_sheets, sheet_table, summary
+from tables import (
+    PREDICTS_NOISE,
+    Sheet,
+    cells_table,
+    chart,
+    open_sheet,
+    read_sheets,
+    sheet_table,
+    summary,
+)
 
 from spectrum.compare.plot import NO_PICTURE, can_draw, write_chart
 from spectrum.errors import SpectrumError
@@ -79,21 +88,33 @@ def report(sheet: Sheet, count: int, contender: Contender, computed: float, seco
 
 
 def conditions(model: Model) -> str:
+    kind = PREDICTS_NOISE if model.predicts_noise else "predicts a velocity"
     return (
-        f"{type(model.pipe).__name__}, {type(model.scheduler).__name__}, guidance"
+        f"{type(model.pipe).__name__}, {type(model.scheduler).__name__}, {kind}, guidance"
         f" {model.guidance:g}, {model.count} prompts; torch {torch.__version__},"
         f" diffusers {version('diffusers')}, {torch.get_num_threads()} thread, {platform.machine()}"
     )
 
 
 def write(sheet: Sheet, folder: Path) -> None:
-    """The table and the chart."""
-    lines = [f"{sheet.title}; {sheet.conditions}", "", *sheet_table(sheet)]
-    text = "\n".join(lines) + "\n"
-    (folder / f"{sheet.stem}.md").write_text(text, encoding="utf-8")
+    """The table, on standard output, and the chart."""
+    print("\n" + "\n".join(_titled(sheet)), flush=True)
     if can_draw():
         write_chart(folder / f"{sheet.stem}.png", chart(sheet), replace=True)
-    print("\n" + text, flush=True)
+
+
+def write_tables(folder: Path) -> None:
+    """All that is in the folder, of this run and of others: `tables.md`."""
+    sheets = read_sheets(folder)
+    lines = ["# dB of `spectrum` over the best rival", "", *summary(sheets), ""]
+    lines += ["# Every cell", "", *cells_table(sheets), "", "# Every contender", ""]
+    for sheet in sheets:
+        lines += [*_titled(sheet), ""]
+    (folder / "tables.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _titled(sheet: Sheet) -> list[str]:
+    return [f"{sheet.title}; {sheet.conditions}", "", *sheet_table(sheet)]
 
 
 def main() -> None:
@@ -108,6 +129,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--batch", type=int, default=16, help="prompts sampled at once")
     parser.add_argument("--scale", type=float, nargs="*", default=[], help="of spectrum@SCALE")
+    parser.add_argument("--guidance", type=float, help="instead of each model's own")
     parser.add_argument("--only", nargs="+", help="contenders by name, with * for any part of it")
     parser.add_argument("--feature-lines", action="store_true", help="of schedules that were found")
     parser.add_argument("--caches", action="store_true", help="diffusers' own, which are slow")
@@ -120,15 +142,14 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     sources = options.model or ([] if options.zoo else EMBEDDED)
     for source in [*sources, *(zoo_folders(options.zoo) if options.zoo else [])]:
-        model = load_model(source, options.prompts, options.batch)
+        model = load_model(source, options.prompts, options.batch, options.guidance)
         for match in options.match:
             for steps in options.steps:
                 sheet = open_sheet(options.out, model.name, match, steps)
                 measure(model, sheet, options)
                 write(sheet, options.out)
-    lines = ["dB of `spectrum` over the best rival", "", *summary(read_sheets(options.out))]
-    (options.out / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    write_tables(options.out)
+    print("\n".join(summary(read_sheets(options.out))))
 
 
 if __name__ == "__main__":

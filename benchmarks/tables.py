@@ -15,6 +15,7 @@ from spectrum.compare.plot import Chart, Point
 from spectrum.compare.rivals import FEWER_STEPS
 
 PLOTTED = 6  # lines: these, then the best of the others
+PREDICTS_NOISE = "predicts the noise"  # in a sheet's conditions
 _ALWAYS = (OURS, FEWER_STEPS, PUBLISHED, "taylor1")
 
 Column = dict[str, list[float]]  # a contender: dB of each prompt
@@ -116,7 +117,8 @@ def sheet_table(sheet: Sheet) -> Iterator[str]:
     for name in names:
         yield row([f"`{name}`", *(spread(column.get(name, [])) for column in columns)])
     shown = [f"{spread(gains(c))} ({best_rival(c)})" if gains(c) else "" for c in columns]
-    yield row([f"*`{OURS}` over the best rival*", *shown])
+    if any(shown):
+        yield row([f"*`{OURS}` over the best rival*", *shown])
 
 
 def summary(sheets: Sequence[Sheet], ours: str = OURS) -> Iterator[str]:
@@ -137,6 +139,20 @@ def summary(sheets: Sequence[Sheet], ours: str = OURS) -> Iterator[str]:
         for c in columns
     ]
     yield row(["*mean of the models*", *(spread(values) for values in means)])
+
+
+def cells_table(sheets: Sequence[Sheet]) -> Iterator[str]:
+    """One row a model, regime and count: dB, and the gain over the best rival."""
+    yield from header(["model", "computed, levels", "dB", "gain, dB", "best rival"])
+    for sheet in sheets:
+        levels = "own" if sheet.match == 1 else f"/ {sheet.match:g}"
+        for count in sheet.counts():
+            column = sheet.column(count)
+            if found := gains(column):
+                gain = f"{statistics.fmean(found):+.1f} ± {standard_error(found):.1f}"
+                decibels = spread(column[OURS])
+                computed = f"{count} of {sheet.steps}, {levels}"
+                yield row([sheet.model, computed, decibels, gain, f"`{best_rival(column)}`"])
 
 
 def chart(sheet: Sheet) -> Chart:

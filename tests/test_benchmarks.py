@@ -16,10 +16,19 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 from contenders import ToTheEnd, found_schedules
 from influence import Influenced, error_at_end, regrets
-from leave_one_out import Law, cells_of, chosen, laws_of, verdict
+from leave_one_out import (
+    Law,
+    cells_of,
+    chosen,
+    held_out_table,
+    laws_of,
+    report,
+    shortfall,
+    verdict,
+)
 from matching import matched, solver
 from placement import distance
-from tables import Sheet, chart, open_sheet, read_sheets, sheet_table
+from tables import Sheet, cells_table, chart, open_sheet, read_sheets, sheet_table
 
 from spectrum.schedule import LeastError
 from spectrum.schedulers import denoised_coefficients, noise_levels
@@ -126,6 +135,11 @@ def test_table_compares_with_the_best_rival():
     assert lines[-1] == "| *`spectrum` over the best rival* | 5.0 ± 0.0 (even) |"
 
 
+def test_all_cells_in_one_table():
+    table = list(cells_table([sheet_of("a", spectrum=30, hold=22), sheet_of("b", hold=22)]))
+    assert table[2:] == ["| a | 10 of 50, / 8 | 30.0 ± 1.0 | +8.0 ± 0.0 | `hold` |"]
+
+
 def test_chart_has_points_of_one_count_but_lines_of_several():
     sheet = sheet_of("a", spectrum=30, spectrum_2=33, found=20)  # no candidate in a rival's place
     assert chart(sheet).series == {"spectrum": [(10, 30, 1)], "found": [(10, 20, 1)]}
@@ -151,6 +165,25 @@ def test_left_out_model_has_no_say():
     lines = list(verdict(models, laws))
     assert lines[0] == "- mean over 3 left-out models: -2.0 ± 0.0 dB"
     assert lines[3].endswith(": 3 cells")
+
+
+def test_laws_are_fitted_within_a_kind_and_a_model_is_left_out_with_all_its_guidances():
+    sheets = [
+        sheet_of("a", spectrum_2=30, spectrum_8=20, hold=22),
+        sheet_of("a@g16", spectrum_2=20, spectrum_8=23),  # without a rival: has a say, no gain
+        sheet_of("b", spectrum_2=20, spectrum_8=24, hold=22),
+    ]
+    for sheet, guidance in zip(sheets, (1, 16, 1), strict=True):
+        sheet.conditions = (
+            f"Pipeline, Scheduler, predicts a velocity, guidance {guidance}, 2 prompts"
+        )
+    models = cells_of(sheets)
+    assert list(models) == ["a", "b"]
+    assert shortfall(models["a"], Law(2, 0)) == 1.5
+    assert shortfall(models["a"], Law(2, 0.5)) == 0
+    assert chosen(models, laws_of(models), "b") == Law(2, 0.5)
+    assert sum("| a |" in line for line in held_out_table(models, laws_of(models))) == 1
+    assert len(list(report({"a": models["a"]}, "the noise"))) == 1
 
 
 def test_found_schedules_fit_the_count():
