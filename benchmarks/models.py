@@ -46,7 +46,7 @@ class Model:
     @property
     def unit_scale(self) -> float:
         """S of 64 positions, as `spectrum gen` has it."""
-        return unit_scale(self.guidance, self.predicts_noise)
+        return unit_scale(self.predicts_noise)
 
     def sample(self, steps: int) -> Tensor:
         """All prompts -> [B, F, H, W, 3]"""

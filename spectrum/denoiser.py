@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from inspect import signature
 from math import prod
 from typing import Any
 
@@ -38,32 +37,9 @@ def find_denoisers(pipe: Any) -> dict[str, nn.Module]:
     return found
 
 
-def guidance_of(pipe: Any) -> float | None:
-    """The guidance scale of the call under way, 1 where there is none, as far as the pipeline
-    remembers it; None where it doesn't.
-
-    A denoiser without an embedding for it may have classifier-free guidance by the same scale, or
-    else by `true_cfg_scale`, which no pipeline remembers: that is taken for its default. Some that
-    do not tell whether they have any at least take what it is to lead away from (Bria Fibo).
-    """
-    scale = getattr(pipe, "_guidance_scale", None)
-    embedded = getattr(getattr(pipe, "transformer", None), "config", {}).get("guidance_embeds")
-    if embedded is False and hasattr(pipe, "_guidance_scale"):
-        if not hasattr(type(pipe), "do_classifier_free_guidance"):
-            taken = signature(type(pipe).__call__).parameters
-            if "true_cfg_scale" in taken:
-                scale = taken["true_cfg_scale"].default
-            elif "negative_prompt" not in taken:
-                scale = 1
-        elif not pipe.do_classifier_free_guidance:
-            scale = 1
-    return float(scale) if isinstance(scale, int | float) else None
-
-
-def kind_of(pipe: Any) -> tuple[float | None, bool]:
-    """What S follows from beside the size: guidance, and whether the model predicts the noise."""
-    scheduler = pipe.scheduler
-    return guidance_of(pipe), predicts_noise(type(scheduler).__name__, scheduler.config)
+def is_noise_predictor(pipe: Any) -> bool:
+    """Whether its model predicts the noise, as its scheduler tells."""
+    return predicts_noise(type(pipe.scheduler).__name__, pipe.scheduler.config)
 
 
 def positions(denoiser: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:

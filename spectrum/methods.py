@@ -39,7 +39,7 @@ class Method:
     planner: Planner
     target: Target = "feature"
     loop: Loop | None = None  # closes the loop where the denoised sample is forecast
-    scale: float | None = None  # S of 64 latent positions; None: as guidance has it
+    scale: float | None = None  # S of 64 latent positions; None: by what the model predicts
 
     @property
     def keeps(self) -> int | None:
@@ -48,12 +48,9 @@ class Method:
             return self.loop.keeps
         return self.forecaster.keeps
 
-    def run_scale(
-        self, positions: int, guidance: float | None = None, predicts_noise: bool = False
-    ) -> float:
-        """S of a run with so many latent positions, 0 where their number is unknown, and this
-        guidance, None where that is."""
-        unit = unit_scale(guidance, predicts_noise) if self.scale is None else self.scale
+    def run_scale(self, positions: int, predicts_noise: bool = False) -> float:
+        """S of a run with so many latent positions, 0 where their number is unknown."""
+        unit = unit_scale(predicts_noise) if self.scale is None else self.scale
         return scale_of(positions or UNIT_POSITIONS, unit)
 
     def plan(self, timeline: Timeline, speedup: float, schedule: Schedule | None = None) -> Plan:

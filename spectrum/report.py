@@ -50,7 +50,7 @@ class Report:
     stored_bytes: int = 0  # all that is kept of earlier steps, at its fullest
     adaptive: bool = False  # planned_steps grows as the run goes
     caution: str | None = None  # why the plan is not the one that was asked for
-    scale: float | None = None  # S of the run's size and guidance (`spectrum.timeline`)
+    scale: float | None = None  # S of the run's size (`spectrum.timeline`)
 
     @property
     def computed_steps(self) -> list[int]:

@@ -14,26 +14,18 @@ _NOISY = (
     "CosineDPM",
 )  # fmt: skip
 
-# S of a picture of 64 latent positions, which are the tokens of a transformer, without guidance.
-# Guidance g moves x₀ the more the more is undecided: S goes with √g, measured from 1 to 5.
-PLAIN_SCALE = 4.0
+# S of a picture of 64 latent positions, which are the tokens of a transformer, whatever the
+# guidance: see docs/quality.md.
+UNIT_SCALE = 5.66
 # What a model that predicts the noise gets wrong is multiplied by ρ in its x₀, which so goes on
-# moving far above where structure is decided, whatever the guidance: see docs/quality.md.
+# moving far above where structure is decided.
 NOISE_SCALE = 45.0
-USUAL_GUIDANCE = 4.0  # where it is not known
 UNIT_POSITIONS = 64
 
 
-def unit_scale(guidance: float | None, predicts_noise: bool = False) -> float:
-    """S of 64 latent positions under this guidance, None where it is not known, of a model that
-    predicts a velocity or x₀, or else the noise."""
-    if predicts_noise:
-        return NOISE_SCALE
-    known = USUAL_GUIDANCE if guidance is None else max(1.0, guidance)
-    return float(PLAIN_SCALE * known**0.5)
-
-
-UNIT_SCALE = unit_scale(None)
+def unit_scale(predicts_noise: bool) -> float:
+    """S of 64 latent positions, of a model that predicts the noise, or else a velocity or x₀."""
+    return NOISE_SCALE if predicts_noise else UNIT_SCALE
 
 
 def scale_of(positions: float, unit: float = UNIT_SCALE) -> float:

@@ -8,11 +8,9 @@ import tiny_images
 import tiny_videos
 import tiny_videos_more
 import torch
-from diffusers import BriaFiboPipeline, BriaFiboTransformer2DModel
-from tiny import tiny_flux
 
 from spectrum import SpectralCache, engine
-from spectrum.denoiser import guidance_of, positions
+from spectrum.denoiser import is_noise_predictor, positions
 from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.loading import Options, choose_device, load_pipeline
 from spectrum.pipeline.request import resolve
@@ -70,7 +68,7 @@ def test_an_image_to_edit_is_no_part_of_the_size(name):
             callback_on_step_end_tensor_inputs=["latents"],
         )  # fmt: skip
     (size,) = tokens
-    scale = cache._method.run_scale(size, *engine.kind_of(pipe))
+    scale = cache._method.run_scale(size, is_noise_predictor(pipe))
     assert cache.report.scale == scale
     timeline = read_timeline(pipe, 6, scale)
     assert cache.report.computed_steps == LeastError(3).computed_steps(timeline)
@@ -93,14 +91,13 @@ def test_who_predicts_noise_has_another_scale(name, told, noise, tmp_path):
         path.write_text(json.dumps(config))
     with SpectralCache(pipe, speedup=1) as cache:
         pipe(**case.call, num_inference_steps=2, output_type="latent")
-    unit = 45.0 if noise else unit_scale(guidance_of(pipe))
+    unit = 45.0 if noise else 5.66
     size = (cache.report.scale / unit) ** 2 * 64
     assert size == pytest.approx(round(size), abs=1e-6)
     folder = find_preset(str(tmp_path / "model"))
     assert folder.predicts_noise is (noise if told else None)
     assert find_preset(case.preset).predicts_noise is noise if case.preset else told is None
-    given = case.call.get("guidance_scale")
-    assert resolve(folder, "x", guidance=given).method.scale == (unit if told else None)
+    assert resolve(folder, "x").method.scale == (unit if told else None)
 
 
 def test_unknown_sizes_are_0():
@@ -121,7 +118,7 @@ def test_the_run_computes_what_plan_said(name):
     with SpectralCache(pipe, 4, method=request.method) as cache:
         pipe(**request.arguments(), output_type="latent")
     assert cache.report.computed_steps == list(request.plan.computed_steps)
-    assert unit_scale(*engine.kind_of(pipe)) == request.method.scale  # without being told
+    assert unit_scale(is_noise_predictor(pipe)) == request.method.scale  # without being told
     other = ask(width=256, height=256) if name == "demo-image" else ask(frames=81)
     assert other.plan.computed_steps < request.plan.computed_steps  # earlier steps
     assert isinstance(other.plan.schedule, LeastError)
@@ -133,52 +130,7 @@ def test_a_preset_may_state_its_scale(tmp_path):
     path.write_text(text.replace("  speedup: 3.5", "  scale: 1\n  speedup: 3.5"))
     usual, mine = resolve(find_preset("wan2.1-14b"), "x"), resolve(find_preset(str(path)), "x")
     assert usual.positions == mine.positions == 21 * 30 * 52
-    scale = usual.timeline.scale  # guidance 5, 22.6 times as wide as 8 tokens
-    assert scale == pytest.approx(4 * 5**0.5 * (32_760 / 64) ** 0.5)
+    # 22.6 times as wide as 8 tokens
+    assert usual.timeline.scale == pytest.approx(5.66 * (32_760 / 64) ** 0.5)
     assert mine.timeline.scale == pytest.approx((32_760 / 64) ** 0.5)
-    stronger = resolve(find_preset("wan2.1-14b"), "x", guidance=9)
-    assert stronger.timeline.scale == pytest.approx(scale * (9 / 5) ** 0.5)
     assert usual.plan.computed_steps < mine.plan.computed_steps
-
-
-def test_a_pipeline_that_remembers_its_guidance_tells_it():
-    case = CASES["sd3"]
-    pipe = case.build()
-    scales = []
-    for guidance in (1.0, 9.0):
-        with SpectralCache(pipe, speedup=1) as cache:
-            pipe(
-                **case.call | {"guidance_scale": guidance}, num_inference_steps=2,
-                output_type="latent",
-            )  # fmt: skip
-            scales.append(cache._run.plan.timeline.scale)
-    assert scales == [4.0, 12.0]
-    assert guidance_of(object()) is None
-
-
-def fibo():
-    """It does not tell whether it has guidance, but takes a negative prompt."""
-    transformer = BriaFiboTransformer2DModel(
-        in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16,
-        num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=[4, 6, 6],
-        text_encoder_dim=8,
-    )  # fmt: skip
-    return BriaFiboPipeline(transformer, None, None, None, None)
-
-
-@pytest.mark.parametrize(
-    ("build", "scales"),
-    [
-        (functools.partial(tiny_flux, guidance_embeds=True), [1, 9]),
-        (fibo, [1, 9]),
-        (functools.partial(tiny_flux, guidance_embeds=False), [1, 1]),  # as FLUX.1-schnell
-        (CASES["flux2-klein"].build, [1, 9]),
-        (CASES["qwen-image"].build, [4, 4]),  # by another scale, which is 4 if not given
-        (CASES["sana"].build, [1, 9]),
-    ],
-)
-def test_guidance_that_is_not_listened_to_is_none(build, scales):
-    pipe = build()
-    for given, expected in zip((1.0, 9.0), scales, strict=True):
-        pipe._guidance_scale = given
-        assert guidance_of(pipe) == expected

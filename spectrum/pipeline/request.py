@@ -186,7 +186,7 @@ def resolve(
         steps=checks.step_count(preset, steps, given),
         guidance=scale,
         speedup=1.0,
-        method=_method(preset, method, blend, target, scale),
+        method=_method(preset, method, blend, target),
         image=checks.at_size(preset, picture, wide, high),
         image_path=image,
         strength=strength,
@@ -200,19 +200,13 @@ def resolve(
     return _as_tuned(request) if quality is None else _adaptive(request, quality, speedup)
 
 
-def _method(
-    preset: Preset,
-    name: str | None,
-    blend: float | None,
-    target: Target | None,
-    guidance: float | None,
-) -> Method:
+def _method(preset: Preset, name: str | None, blend: float | None, target: Target | None) -> Method:
     if name is None:  # the preset's, with its blend unless another is asked for
         name, blend = preset.cache.method, preset.cache.blend if blend is None else blend
     method = get_method(name, blend)
     scale = preset.cache.scale
     if scale is None and preset.predicts_noise is not None:
-        scale = unit_scale(guidance, preset.predicts_noise)
+        scale = unit_scale(preset.predicts_noise)
     return replace(method, target=target or method.target, scale=scale)
 
 

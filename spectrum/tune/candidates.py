@@ -86,8 +86,8 @@ Candidate = Planned | Choice | Fewer
 
 
 def law(base: Request) -> float:
-    """The default's S of 64 latent positions, for this guidance."""
-    return unit_scale(base.guidance, bool(base.preset.predicts_noise))
+    """The default's S of 64 latent positions."""
+    return unit_scale(bool(base.preset.predicts_noise))
 
 
 def planned(base: Request, speedup: float) -> Planned:
