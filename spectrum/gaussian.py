@@ -8,10 +8,11 @@ noise ρ, √(v/(v + ρ²)) is left at the end: what is undecided contracts, wha
 The largest mode is spread over the whole picture, so its v grows with the number of latent
 positions, and its √v, the scale S, with the root of that number: structure is decided at the higher
 noise the larger the picture (`spectrum.timeline`). Below S there are modes of all sizes, so speed
-falls more slowly there than a single mode's. Measured on FLUX, Wan, SD3 and U-Net classes, with
-guidance and without: speed goes with ρ^0.7 below S and falls above it, and what is left of an error
-is S/(S + ρ), within a factor of 2 or 3 from λ = −5 to 5. How x₀ moves at one λ tells how it moves
-within about 1 of it. So its velocity dx₀/dλ is taken to be that speed times an Ornstein-Uhlenbeck
+falls more slowly there than a single mode's. Measured on FLUX, Wan, SD3 and U-Net classes: speed
+goes with ρ^0.7 below S, and what is left of an error with S/(S + ρ), within a factor of 2 or 3 from
+λ = −5 to 5. Above S both fall as 1/ρ, so an error that is made there counts as 1/ρ²: here, as
+ρ^-0.5 in the speed and ρ^-1.5 in what is left. How x₀ moves at one λ tells how it moves within
+about 1 of it. So its velocity dx₀/dλ is taken to be that speed times an Ornstein-Uhlenbeck
 process in λ. One thing more: where the first step leaps from pure noise to a ρ below S, what was to
 be decided on the way is decided after the leap, within about 0.3 of λ, measured on a U-Net. The
 rest follows by Gaussian regression: forecasts and corrections are conditional means, and the steps
@@ -47,14 +48,16 @@ class Prior:
     """How x₀ is expected to move.
 
     `length` is how far its velocity stays alike, in λ; `scale` is S. Its speed goes with
-    (ρ/(S + ρ))^power · (S/(S + ρ))^fall. `settle` is how far in λ a leap of the first step goes on
-    to be made good. `smooth` makes the velocity one without kinks (Matérn 3/2).
+    (ρ/(S + ρ))^power · (S/(S + ρ))^fall, and (S/(S + ρ))^contracts is left at the end of an error.
+    `settle` is how far in λ a leap of the first step goes on to be made good. `smooth` makes the
+    velocity one without kinks (Matérn 3/2).
     """
 
     length: float = 1.0
     scale: float = UNIT_SCALE
     power: float = 0.7
     fall: float = 0.5
+    contracts: float = 1.5
     settle: float = 0.3
     smooth: bool = False
 
@@ -79,9 +82,10 @@ class Prior:
 
     def remains(self, level: Array) -> Array:
         """What is left at the end of an error that is 1 in the sample x/(α + σ) at a noise level
-        σ/(α + σ): 1/α of it is in y, and S/(S + ρ) of that remains."""
+        σ/(α + σ): 1/α of it is in y, and (S/(S + ρ))^contracts of that remains."""
         rho = level / (1 - level)
-        return self.scale / (self.scale + rho) / (1 - level)
+        left: Array = (self.scale / (self.scale + rho)) ** self.contracts / (1 - level)
+        return left
 
 
 # What forecasts count on: that x₀ slows down, but not that it speeds up towards S, nor that it
