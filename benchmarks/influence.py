@@ -4,7 +4,7 @@
 
 Of a run with a single gap, in which x₀ is held, the picture's squared error is set against that of
 the sample where the gap ends, as recorded x₀ has it: dB, relative to gaps that end with the run
-(mean over them). The law of `spectrum.gaussian` has (S/(S + ρ))² for it. Then, with the
+(mean over them). The law of `spectrum.gaussian` has (S/(S + ρ))³ for it. Then, with the
 recorded moves and the measured influence in place of the law, how far plans are from the best one:
 those of the law, and of other scales.
 """

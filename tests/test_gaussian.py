@@ -162,7 +162,8 @@ def test_errors_of_gaps_are_those_that_the_solver_makes_of_them(prior):
             weights = weights * after / sigma
             weights[step] += (1 - after) - (1 - sigma) * after / sigma
             rho = after / (1 - after)
-            ends[step + 1] = weights / (1 - after) * prior.scale / (prior.scale + rho)
+            left = (prior.scale / (prior.scale + rho)) ** prior.contracts
+            ends[step + 1] = weights / (1 - after) * left
         ends[count] = np.eye(count)[-1]  # where all the noise is gone
         for before in range(a + 1):  # a itself: none
             left = missed @ covariance @ missed.T
@@ -196,7 +197,7 @@ def test_levels_of_exactly_one_and_none_and_single_steps(prior, levels):
 
 def test_of_a_gaussian_mode_the_law_is_the_exact_one_at_both_ends():
     """A mode of variance v: x₀ = v/√(v + ρ²) and y = √(v + ρ²), times a number that stays."""
-    prior, v = Prior(scale=5.0, power=2.0, fall=1.0), 25.0
+    prior, v = Prior(scale=5.0, power=2.0, fall=1.0, contracts=1.0), 25.0
     for rho, power in [(0.01, 2), (1000.0, -1)]:  # exponents of the speed
         near = np.array([rho, 1.01 * rho])
         exact = np.diff(np.log(v * near**2 / (v + near**2) ** 1.5)) / np.log(1.01)
@@ -207,6 +208,14 @@ def test_of_a_gaussian_mode_the_law_is_the_exact_one_at_both_ends():
     exact = np.sqrt(v / (v + rho**2)) / (1 - level)  # 1/α of an error of x is in y
     np.testing.assert_allclose(prior.remains(level)[[0, 2]], exact[[0, 2]], rtol=1e-3)
     assert 0.7 * exact[1] < prior.remains(level)[1] < exact[1]
+
+
+def test_errors_made_far_above_the_scale_count_as_those_of_a_gaussian_mode():
+    """As 1/ρ in the speed and 1/ρ in what is left, however the two share it."""
+    prior, level = Prior(scale=5.0), np.array([1 - 1e-4, 1 - 1e-5])
+    rho = level / (1 - level)
+    counts = prior.speed(rho) * prior.remains(level) * (1 - level)
+    assert counts[0] / counts[1] == pytest.approx(100, rel=0.01)
 
 
 def test_the_scale_goes_with_the_side_of_the_picture():
