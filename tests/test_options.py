@@ -133,12 +133,12 @@ def test_compare_tells_the_memory_of_the_method_that_keeps_most(spectrum, monkey
 # -- of a request --------------------------------------------------------------------------------
 
 
-def test_guidance_moves_the_steps_of_a_plan(spectrum):
+def test_guidance_moves_no_step_of_a_plan(spectrum):
     plans = []
     for guidance in (1, 9):
         _, out, _ = spectrum("plan", "--guidance", guidance, "--steps", 50, "--json")
         plans.append(json.loads(out))
-    assert plans[1]["scale"] == pytest.approx(3 * plans[0]["scale"])
+    assert plans[1]["computed_steps"] == plans[0]["computed_steps"]
     refused(spectrum("plan", "--guidance", -1), "--guidance is 0 or more")
 
 

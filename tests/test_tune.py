@@ -22,7 +22,7 @@ from spectrum.pipeline.media import to_uint8
 from spectrum.pipeline.preset import ALWAYS, read_preset, trust_word
 from spectrum.pipeline.request import resolve
 from spectrum.schedule import ExplicitSchedule, LeastError
-from spectrum.timeline import Timeline
+from spectrum.timeline import UNIT_SCALE, Timeline
 from spectrum.tune import bench as bench_module
 from spectrum.tune import budget, candidates
 from spectrum.tune import scale as scale_module
@@ -84,11 +84,11 @@ def counted(monkeypatch):
 
 @pytest.fixture
 def favour(monkeypatch):
-    """Make some candidates better than they are, by 5 dB."""
+    """Make some candidates better than they are, by 9 dB."""
     real = Bench.quality
 
     def make(wanted):
-        better = lambda self, what, case: real(self, what, case) + 5 * wanted(what)  # noqa: E731
+        better = lambda self, what, case: real(self, what, case) + 9 * wanted(what)  # noqa: E731
         monkeypatch.setattr(Bench, "quality", better)
 
     return make
@@ -170,8 +170,8 @@ def test_a_scale_that_all_sizes_and_speedups_profit_from(spectrum, args, favour,
     code, out, err = spectrum(*args, "-o", "mine.yaml")
     assert code == 0, err
     cache = read_preset(tmp_path / "mine.yaml").cache
-    assert cache.scale == pytest.approx(4 * 3.5**0.5 * 2, rel=0.5)
-    assert f"scale {cache.scale:g}, where the default has 7.48" in out
+    assert cache.scale == pytest.approx(5.66 * 2, rel=0.5)
+    assert f"scale {cache.scale:g}, where the default has 5.66" in out
     assert "it is used for every speedup, size and number of steps" in out
     asked = ["--steps", 30, "--speedup", 5, "--width", 512, "--height", 512]  # not looked at
     code, out, _ = spectrum("plan", "-m", "mine.yaml", *asked)
@@ -385,7 +385,7 @@ class OfOneScale(MadeUp):
         prompt = random.Random(case).gauss(30, 5)
         if isinstance(what, Fewer):
             return prompt - 10
-        planned = isinstance(what, Planned) or what.steps == self.known_steps(what)
+        planned = isinstance(what, Planned) or what == usual(self.known_steps(what), what.scale)
         return prompt - 2 * abs(np.log2(what.scale / self.wanted)) - (not planned) + noise
 
     def known_steps(self, choice):
@@ -394,10 +394,10 @@ class OfOneScale(MadeUp):
 
 @pytest.mark.parametrize("factor", [0.25, 0.36, 1.0, 1.4, 2.7, 4.0])
 def test_the_scale_is_fitted_over_all_speedups(base, tmp_path, factor):
-    bench = OfOneScale(base, tmp_path, 4 * factor)
+    bench = OfOneScale(base, tmp_path, UNIT_SCALE * factor)
     tuning = tune(bench, [3, 4.5, 6], minutes=60)
     scale = tuning.scale
-    assert scale.default == 4
+    assert scale.default == UNIT_SCALE
     assert abs(np.log2(scale.chosen / bench.wanted)) < 0.26  # half of what lies between two tried
     assert scale.better == tuning.better == (factor != 1)
     assert len(scale.tried) <= 9
@@ -406,7 +406,7 @@ def test_the_scale_is_fitted_over_all_speedups(base, tmp_path, factor):
     for one in tuning.found:
         assert one.best == one.scaled
         assert one.best.scale == scale.chosen
-        assert one.default.scale == 4
+        assert one.default.scale == UNIT_SCALE
         assert (
             one.gain.mean == pytest.approx(scale.gain.mean, abs=0.6)
             if factor != 1
@@ -421,7 +421,7 @@ def test_a_scale_that_the_preset_states_is_tried_too(base, tmp_path):
     stated = base.preset.model_copy(update={"cache": cache})
     request = resolve(untuned(stated), "x", speedup=1)
     scale = tune(OfOneScale(request, tmp_path, 30.0), [4.5], minutes=60).scale
-    assert (scale.default, scale.chosen) == (4, 30)
+    assert (scale.default, scale.chosen) == (UNIT_SCALE, 30)
 
 
 def test_a_scale_that_only_the_search_likes_is_not_taken(base, tmp_path):
@@ -430,8 +430,8 @@ def test_a_scale_that_only_the_search_likes_is_not_taken(base, tmp_path):
             found = super().quality(what, case)
             return found if case in self.searched else 30.0
 
-    scale = tune(Flattered(base, tmp_path, 16.0), [4.5], minutes=60).scale
-    assert scale.best == 16
+    scale = tune(Flattered(base, tmp_path, 22.6), [4.5], minutes=60).scale
+    assert scale.best == 22.6
     assert scale.search_gain.mean > 3
     assert not scale.better
     assert scale.chosen == scale.default
