@@ -37,7 +37,7 @@ def find_denoisers(pipe: Any) -> dict[str, nn.Module]:
     return found
 
 
-def is_noise_predictor(pipe: Any) -> bool:
+def is_epsilon(pipe: Any) -> bool:
     """Whether its model predicts the noise, as its scheduler tells."""
     return predicts_noise(type(pipe.scheduler).__name__, pipe.scheduler.config)
 

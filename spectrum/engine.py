@@ -16,7 +16,7 @@ from typing import Any
 
 from spectrum.anatomy import Anatomy
 from spectrum.denoised import DenoisedTarget, Observer
-from spectrum.denoiser import find_denoisers, is_noise_predictor, positions, tokens_of
+from spectrum.denoiser import find_denoisers, is_epsilon, positions, tokens_of
 from spectrum.errors import SpectrumError, UsageError
 from spectrum.feature import FeatureTarget, anatomy_of
 from spectrum.forecast import Forecaster
@@ -165,7 +165,7 @@ class SpectralCache:
     def begin(self, call: Call, num_steps: int) -> None:
         """Plan a run, which begins with this call."""
         size = positions(call.denoiser, call.args, call.kwargs)
-        scale = self._method.run_scale(size, is_noise_predictor(self._pipe))
+        scale = self._method.run_scale(size, is_epsilon(self._pipe))
         timeline = read_timeline(self._pipe, num_steps, scale)
         plan = self._method.plan(timeline, self._speedup, self._schedule)
         report = Report(num_steps, plan.computed_steps, adaptive=plan.adaptive, scale=scale)
@@ -230,11 +230,7 @@ class SpectralCache:
         the sample's size without images to edit. Step 0, which was taken, is in every plan."""
         known, noisy = run.plan.timeline, asks_for_noise(given)
         tokens = tokens_of(next(iter(self.denoisers.values())), given.get("sample"))
-        scale = (
-            self._method.run_scale(tokens, is_noise_predictor(self._pipe))
-            if tokens
-            else known.scale
-        )
+        scale = self._method.run_scale(tokens, is_epsilon(self._pipe)) if tokens else known.scale
         timeline = replace(known, scale=scale, stochastic=known.stochastic or noisy)
         if timeline != known:
             run.plan = run.target.plan = self._method.plan(timeline, self._speedup, self._schedule)

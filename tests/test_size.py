@@ -10,7 +10,7 @@ import tiny_videos_more
 import torch
 
 from spectrum import SpectralCache, engine
-from spectrum.denoiser import is_noise_predictor, positions
+from spectrum.denoiser import is_epsilon, positions
 from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.loading import Options, choose_device, load_pipeline
 from spectrum.pipeline.request import resolve
@@ -68,7 +68,7 @@ def test_an_image_to_edit_is_no_part_of_the_size(name):
             callback_on_step_end_tensor_inputs=["latents"],
         )  # fmt: skip
     (size,) = tokens
-    scale = cache._method.run_scale(size, is_noise_predictor(pipe))
+    scale = cache._method.run_scale(size, is_epsilon(pipe))
     assert cache.report.scale == scale
     timeline = read_timeline(pipe, 6, scale)
     assert cache.report.computed_steps == LeastError(3).computed_steps(timeline)
@@ -118,7 +118,7 @@ def test_the_run_computes_what_plan_said(name):
     with SpectralCache(pipe, 4, method=request.method) as cache:
         pipe(**request.arguments(), output_type="latent")
     assert cache.report.computed_steps == list(request.plan.computed_steps)
-    assert unit_scale(is_noise_predictor(pipe)) == request.method.scale  # without being told
+    assert unit_scale(is_epsilon(pipe)) == request.method.scale  # without being told
     other = ask(width=256, height=256) if name == "demo-image" else ask(frames=81)
     assert other.plan.computed_steps < request.plan.computed_steps  # earlier steps
     assert isinstance(other.plan.schedule, LeastError)
