@@ -97,9 +97,9 @@ def scale_of(name: str) -> float:
 
 
 def laws_of(models: Models) -> list[Law]:
-    """Those that were measured in every cell."""
+    """Those that were measured in every cell, the simpler ones first: they win a draw."""
     cells = [cell for several in models.values() for cell in several]
-    laws = [Law(*pair) for pair in product(CONSTANTS, EXPONENTS)]
+    laws = [Law(constant, exponent) for exponent, constant in product(EXPONENTS, CONSTANTS)]
     return [law for law in laws if all(law.nearest(cell) for cell in cells)]
 
 

@@ -158,8 +158,8 @@ def test_left_out_model_has_no_say():
         sheet.conditions = f"Pipeline, Scheduler, guidance {guidance}, 2 prompts"
     models = cells_of(sheets)
     laws = laws_of(models)
-    assert laws == [Law(2, 0), Law(2, 0.5), Law(8, 0)]
-    assert laws[1].nearest(models["c"][0]) == "spectrum@8"
+    assert laws == [Law(2, 0), Law(8, 0), Law(2, 0.5)]
+    assert laws[2].nearest(models["c"][0]) == "spectrum@8"
     assert chosen(models, laws, None) == Law(2, 0.5)
     assert chosen(models, laws, "a") == Law(8, 0)
     lines = list(verdict(models, laws))
