@@ -16,7 +16,7 @@ _NOISY = (
 
 # S of a picture of 64 latent positions, which are the tokens of a transformer, whatever the
 # guidance: see docs/quality.md.
-UNIT_SCALE = 5.66
+UNIT_SCALE = 6.0
 # What a model that predicts the noise gets wrong is multiplied by ρ in its x₀, which so goes on
 # moving far above where structure is decided.
 NOISE_SCALE = 45.0

@@ -149,7 +149,7 @@ def test_what_goes_to_standard_output_is_judged_as_it_is_encoded(tmp_path):
 
 
 def test_a_document_has_the_scale_that_the_run_went_by(made):
-    assert "scale=5.66, " in made["forecaster"]  # the tiny model's 64 positions
+    assert "scale=6.0, " in made["forecaster"]  # the tiny model's 64 positions
 
 
 def test_rerun_says_that_a_seed_is_the_files_own(spectrum):

@@ -91,7 +91,7 @@ def test_who_predicts_noise_has_another_scale(name, told, noise, tmp_path):
         path.write_text(json.dumps(config))
     with SpectralCache(pipe, speedup=1) as cache:
         pipe(**case.call, num_inference_steps=2, output_type="latent")
-    unit = 45.0 if noise else 5.66
+    unit = 45.0 if noise else 6.0
     size = (cache.report.scale / unit) ** 2 * 64
     assert size == pytest.approx(round(size), abs=1e-6)
     folder = find_preset(str(tmp_path / "model"))
@@ -131,6 +131,6 @@ def test_a_preset_may_state_its_scale(tmp_path):
     usual, mine = resolve(find_preset("wan2.1-14b"), "x"), resolve(find_preset(str(path)), "x")
     assert usual.positions == mine.positions == 21 * 30 * 52
     # 22.6 times as wide as 8 tokens
-    assert usual.timeline.scale == pytest.approx(5.66 * (32_760 / 64) ** 0.5)
+    assert usual.timeline.scale == pytest.approx(6 * (32_760 / 64) ** 0.5)
     assert mine.timeline.scale == pytest.approx((32_760 / 64) ** 0.5)
     assert usual.plan.computed_steps < mine.plan.computed_steps

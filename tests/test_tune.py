@@ -170,8 +170,8 @@ def test_a_scale_that_all_sizes_and_speedups_profit_from(spectrum, args, favour,
     code, out, err = spectrum(*args, "-o", "mine.yaml")
     assert code == 0, err
     cache = read_preset(tmp_path / "mine.yaml").cache
-    assert cache.scale == pytest.approx(5.66 * 2, rel=0.5)
-    assert f"scale {cache.scale:g}, where the default has 5.66" in out
+    assert cache.scale == pytest.approx(6 * 2, rel=0.5)
+    assert f"scale {cache.scale:g}, where the default has 6" in out
     assert "it is used for every speedup, size and number of steps" in out
     asked = ["--steps", 30, "--speedup", 5, "--width", 512, "--height", 512]  # not looked at
     code, out, _ = spectrum("plan", "-m", "mine.yaml", *asked)
@@ -430,8 +430,8 @@ def test_a_scale_that_only_the_search_likes_is_not_taken(base, tmp_path):
             found = super().quality(what, case)
             return found if case in self.searched else 30.0
 
-    scale = tune(Flattered(base, tmp_path, 22.6), [4.5], minutes=60).scale
-    assert scale.best == 22.6
+    scale = tune(Flattered(base, tmp_path, 24.0), [4.5], minutes=60).scale
+    assert scale.best == 24
     assert scale.search_gain.mean > 3
     assert not scale.better
     assert scale.chosen == scale.default
