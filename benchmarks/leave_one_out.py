@@ -172,8 +172,8 @@ def verdict(models: Models, laws: Sequence[Law]) -> Iterator[str]:
 def report(models: Models, kind: str) -> Iterator[str]:
     """All of it for the models of one kind, or that there are too few."""
     laws = laws_of(models) if models else []
-    if len(models) < 2 or not laws:
-        yield f"Of models that predict {kind} two are needed with the same candidates."
+    if len(models) < 2 or not laws or not all(map(with_rivals, models.values())):
+        yield f"Of models that predict {kind} two are needed with rivals and the same candidates."
         return
     yield from [f"# Leave one model out: those that predict {kind}", ""]
     yield from [*verdict(models, laws), "", *held_out_table(models, laws), ""]
@@ -185,10 +185,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="--out of quality.py")
     parser.add_argument("--out", type=Path, help="Markdown, besides standard output")
     options = parser.parse_args()
-    noise: list[Sheet] = []
-    others: list[Sheet] = []
-    for sheet in read_sheets(options.folder):
-        (noise if PREDICTS_NOISE in sheet.conditions else others).append(sheet)
+    sheets = read_sheets(options.folder)
+    noise = [sheet for sheet in sheets if PREDICTS_NOISE in sheet.conditions]
+    others = [sheet for sheet in sheets if sheet not in noise]
     lines = [*report(cells_of(others), "a velocity"), "", *report(cells_of(noise), "the noise")]
     text = "\n".join(lines) + "\n"
     if options.out:

@@ -14,6 +14,7 @@ from diffusers import (
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
+import leave_one_out
 from contenders import ToTheEnd, found_schedules
 from influence import Influenced, error_at_end, regrets
 from leave_one_out import (
@@ -167,7 +168,7 @@ def test_left_out_model_has_no_say():
     assert lines[3].endswith(": 3 cells")
 
 
-def test_laws_are_fitted_within_a_kind_and_a_model_is_left_out_with_all_its_guidances():
+def test_a_model_is_left_out_with_all_its_guidances():
     sheets = [
         sheet_of("a", spectrum_2=30, spectrum_8=20, hold=22),
         sheet_of("a@g16", spectrum_2=20, spectrum_8=23),  # without a rival: has a say, no gain
@@ -183,7 +184,24 @@ def test_laws_are_fitted_within_a_kind_and_a_model_is_left_out_with_all_its_guid
     assert shortfall(models["a"], Law(2, 0.5)) == 0
     assert chosen(models, laws_of(models), "b") == Law(2, 0.5)
     assert sum("| a |" in line for line in held_out_table(models, laws_of(models))) == 1
-    assert len(list(report({"a": models["a"]}, "the noise"))) == 1
+    for few in ({"a": models["a"]}, {"a": models["a"], "b": models["a"][1:]}):  # one without rivals
+        assert len(list(report(few, "a velocity"))) == 1
+
+
+def test_laws_are_fitted_within_a_kind(tmp_path, monkeypatch, capsys):
+    """Those that predict the noise have no say in what the others are given."""
+    for name, kind, best in [("a", "a velocity", 2), ("b", "a velocity", 2), ("c", "the noise", 8),
+                             ("d", "the noise", 8)]:  # fmt: skip
+        columns = {f"spectrum_{scale}": 30 if scale == best else 20 for scale in (2, 8)}
+        sheet = sheet_of(name, **columns, hold=22)
+        sheet.conditions = f"Pipeline, Scheduler, predicts {kind}, guidance 1, 2 prompts"
+        sheet.save(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["leave_one_out.py", str(tmp_path)])
+    leave_one_out.main()
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if "with no model left out" in line] == [
+        "- with no model left out: 2", "- with no model left out: 8",
+    ]  # fmt: skip
 
 
 def test_found_schedules_fit_the_count():
