@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spectrum.compare.metrics import PSNR_LIMIT
 from spectrum.pipeline.catalog import find_preset
-from spectrum.pipeline.loading import choose_device, load_pipeline
+from spectrum.pipeline.loading import Options, choose_device, load_pipeline
 from spectrum.pipeline.request import resolve
 from spectrum.timeline import predicts_noise, unit_scale
 
@@ -64,9 +64,16 @@ class Model:
 
 
 def load_model(source: str, count: int, batch: int, guidance: float | None = None) -> Model:
-    """By the name of an embedded preset, or a folder of the zoo; under its own guidance or this."""
-    zoo = (Path(source) / "zoo.json").is_file()
-    model = _zoo(Path(source), count, batch) if zoo else _embedded(source, count, batch)
+    """By the name of an embedded preset, a folder of the zoo, or one of the embedded models trained
+    on at another side, `demo-image-256`; under its own guidance or this."""
+    folder = Path(source)
+    if (folder / "zoo.json").is_file():
+        model = _zoo(folder, count, batch)
+    elif (folder / "model_index.json").is_file():
+        name, _, side = folder.name.rpartition("-")
+        model = _embedded(name, count, batch, folder, int(side))
+    else:
+        model = _embedded(source, count, batch)
     if guidance is None:
         return model
 
@@ -86,12 +93,14 @@ def _guidance_argument(arguments: dict[str, Any]) -> str:
     return "true_cfg_scale" if "true_cfg_scale" in arguments else "guidance_scale"
 
 
-def _embedded(name: str, count: int, batch: int) -> Model:
+def _embedded(
+    name: str, count: int, batch: int, weights: Path | None = None, side: int | None = None
+) -> Model:
     preset = find_preset(name)
     file = HERE / "prompts" / f"{preset.name}.txt"
     prompts = file.read_text(encoding="utf-8").splitlines()[:count]
-    request = resolve(preset, prompts[0])
-    pipe = load_pipeline(request, choose_device("cpu"))
+    request = resolve(preset, prompts[0], width=side, height=side)
+    pipe = load_pipeline(request, choose_device("cpu"), Options(weights=weights))
     usual = {**request.arguments(), "output_type": "np"}
     del usual["num_inference_steps"]
 
@@ -102,7 +111,8 @@ def _embedded(name: str, count: int, batch: int) -> Model:
         made = torch.from_numpy(output).float()
         return made if made.ndim == 5 else made[:, None]
 
-    return Model(preset.name, pipe, pipe.scheduler, len(prompts), batch, arguments, pixels)
+    called = weights.name if weights else preset.name
+    return Model(called, pipe, pipe.scheduler, len(prompts), batch, arguments, pixels)
 
 
 def _zoo(folder: Path, count: int, batch: int) -> Model:

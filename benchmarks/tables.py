@@ -129,6 +129,8 @@ def summary(sheets: Sequence[Sheet], ours: str = OURS) -> Iterator[str]:
         for count in sheet.counts()
     }
     columns = sorted({key[1:] for key, values in cells.items() if values})
+    if not columns:
+        return  # of `spectrum` at other scales alone
     titles = [f"{count} of {steps}, levels / {match:g}" for steps, match, count in columns]
     yield from header(["", *titles])
     models = sorted({sheet.model for sheet in sheets})

@@ -29,7 +29,7 @@ from leave_one_out import (
 )
 from matching import matched, solver
 from placement import distance
-from tables import Sheet, cells_table, chart, open_sheet, read_sheets, sheet_table
+from tables import Sheet, cells_table, chart, open_sheet, read_sheets, sheet_table, summary
 
 from spectrum.schedule import LeastError
 from spectrum.schedulers import denoised_coefficients, noise_levels
@@ -139,6 +139,12 @@ def test_table_compares_with_the_best_rival():
 def test_all_cells_in_one_table():
     table = list(cells_table([sheet_of("a", spectrum=30, hold=22), sheet_of("b", hold=22)]))
     assert table[2:] == ["| a | 10 of 50, / 8 | 30.0 ± 1.0 | +8.0 ± 0.0 | `hold` |"]
+
+
+def test_no_gains_no_summary():
+    alone = sheet_of("a", spectrum_2=33)
+    assert list(summary([alone])) == []
+    assert len(list(summary([alone, sheet_of("b", spectrum=30, hold=22)]))) == 5
 
 
 def test_chart_has_points_of_one_count_but_lines_of_several():

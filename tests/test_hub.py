@@ -1,10 +1,11 @@
 """Where the hub is silent, refuses, or isn't there: told within seconds, and what is here loads."""
 
+import json
 import os
 import socket
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from test_cli import FLUX, refused
 
 from spectrum.pipeline import weights
+from spectrum.pipeline.discover import discover
 
 SMALL = ["--steps", 4, "--speedup", 1, "--dtype", "float32", "--seed", 1, "--quiet"]
 
@@ -25,6 +27,8 @@ def endpoint(monkeypatch, tmp_path):
     monkeypatch.setattr(weights, "_PATIENCE", 0.3)
 
     def at(url):
+        files = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + files)
         monkeypatch.setattr(constants, "ENDPOINT", url)
         monkeypatch.setattr(hf_api.api, "endpoint", url)
 
@@ -69,6 +73,43 @@ def test_a_refusal_is_an_answer(endpoint):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         endpoint(f"http://127.0.0.1:{server.server_port}")
         assert weights.hub_answers("some/pipeline")
+        server.shutdown()
+
+
+def test_a_model_of_the_hub_is_planned_by_its_scheduler(endpoint):
+    """The index alone doesn't say whether the noise is predicted, which decides S."""
+    files = {
+        "model_index.json": {"_class_name": "StableDiffusionPipeline"},
+        "scheduler/scheduler_config.json": {"_class_name": "PNDMScheduler"},
+    }
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.answer()
+
+        def do_GET(self):
+            self.wfile.write(self.answer())
+
+        def answer(self):
+            name = self.path.partition("/resolve/main/")[2]
+            body = json.dumps(files.get(name, {"id": "some/diffusion"})).encode()
+            self.send_response(200 if name in files or "/api/" in self.path else 404)
+            for header, value in {
+                "ETag": f'"{len(body)}-{name[:5]}"', "X-Repo-Commit": "0" * 40,
+                "Content-Length": str(len(body)),
+            }.items():  # fmt: skip
+                self.send_header(header, value)
+            self.end_headers()
+            return body
+
+        log_message = staticmethod(lambda *_: None)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint(f"http://127.0.0.1:{server.server_port}")
+        assert discover("some/diffusion").predicts_noise is True
+        del files["scheduler/scheduler_config.json"]
+        assert discover("some/other").predicts_noise is None
         server.shutdown()
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
@@ -40,3 +41,39 @@ def test_a_short_training_run(kind, small, tmp_path):
     assert not re.search(
         r"(autoencoder|denoiser|decoder) \d+", again.stdout
     )  # nothing is retrained
+
+
+def test_larger_pictures_show_the_same():
+    sys.path.insert(0, str(TRAINING))
+    import scenes
+    import zoo_pictures
+
+    striped = scenes.Thing("heart", "red", texture="striped")
+    scene = scenes.Scene((striped, scenes.Thing("ring", "blue")), "above", "white")
+    caption = ["checks", "coarse", "red", "white"]
+    for draw in (
+        lambda fine: scenes.draw(scene, np.random.default_rng(3), fine),
+        lambda fine: zoo_pictures.draw_texture(caption, np.random.default_rng(3), 32 * fine),
+    ):
+        usual, large = draw(1).astype(float), draw(4).astype(float)
+        side = len(usual)
+        assert large.shape == (4 * side, 4 * side, 3)
+        reduced = large.reshape(side, 4, side, 4, 3).mean(axis=(1, 3))
+        assert np.sqrt(np.square(reduced - usual).mean()) < 6  # of 255; edges are smoothed apart
+
+
+def test_a_model_goes_on_at_another_size(tmp_path):
+    sys.path.insert(0, str(TRAINING))
+    import train_zoo
+
+    torch.manual_seed(0)
+    small = train_zoo.Captioned(train_zoo.KINDS["sd3-textures"])
+    train_zoo.export("sd3-textures", small, tmp_path, 0.5, 0.25)
+    large = train_zoo.Captioned(train_zoo.KINDS["sd3-textures-64"])
+    train_zoo.begin_as(large, tmp_path)
+    embedded = [model.denoiser.pos_embed.cropped_pos_embed for model in (small, large)]
+    few, many = (e(*side) for e, side in zip(embedded, [(32, 32), (64, 64)], strict=True))
+    assert torch.equal(many.unflatten(1, (32, 32))[:, ::2, ::2].flatten(1, 2), few)
+    assert torch.equal(large.denoiser.proj_out.weight, small.denoiser.proj_out.weight)
+    words = torch.zeros(1, 4, dtype=torch.long)
+    assert large(torch.zeros(1, 3, 64, 64), torch.ones(1), words).shape == (1, 3, 64, 64)

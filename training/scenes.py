@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -207,36 +208,47 @@ def layout(scene: Scene, rng: np.random.Generator) -> list[Place]:
     return places
 
 
-_Y, _X = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5  # pixel centres
+@cache
+def _centres(fine: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the pixels, of a picture drawn `fine` times as large, in px of the usual size. [H, W]"""
+    y, x = (np.mgrid[0 : fine * SIDE, 0 : fine * SIDE].astype(np.float32) + 0.5) / fine
+    return x, y
 
 
-def _background(color: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+def _background(color: tuple[int, int, int], rng: np.random.Generator, fine: int) -> np.ndarray:
     """A plain colour with a gradient and a vignette. -> [H, W, 3] in 0..255"""
     angle = rng.uniform(0, 2 * np.pi)
-    u, v = _X / SIDE - 0.5, _Y / SIDE - 0.5
+    u, v = (centre / SIDE - 0.5 for centre in _centres(fine))
     slope = rng.uniform(0, 0.3) * (u * np.cos(angle) + v * np.sin(angle))
     vignette = rng.uniform(0, 0.3) * (u * u + v * v)
     shade = 1.0 + slope - vignette  # [H, W]
     return np.asarray(color, np.float32) * shade[..., None] + 30.0 * slope[..., None]
 
 
-def _texture(thing: Thing, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _texture(
+    thing: Thing, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, fine: int
+) -> np.ndarray:
     """Share of the second tone, 0..1; x, y are px from the thing's centre. [h, w] -> [h, w]"""
     if thing.texture == "striped":
         angle = np.pi / 4 + rng.uniform(-0.15, 0.15)
         period = rng.uniform(10.5, 12.5)
         across = x * np.cos(angle) + y * np.sin(angle)
         offset = np.abs((across / period) % 1.0 - 0.5) * period  # px from a stripe's middle
-        return np.clip(0.2 * period - offset + 0.5, 0, 1)
+        return np.clip(fine * (0.2 * period - offset) + 0.5, 0, 1)
     return np.zeros_like(x)
 
 
-def _paint(thing: Thing, place: Place, picture: np.ndarray, rng: np.random.Generator) -> None:
+def _paint(
+    thing: Thing, place: Place, picture: np.ndarray, rng: np.random.Generator, fine: int
+) -> None:
     """Draw one thing with its shadow onto the picture, in place. [H, W, 3]"""
     reach = place.radius + 12.0
-    x0, y0 = (max(0, int(c - reach)) for c in (place.x, place.y))
-    view = (slice(y0, int(place.y + reach) + 1), slice(x0, int(place.x + reach) + 1))
-    x, y = _X[view] - place.x, _Y[view] - place.y
+    across, down = (
+        slice(fine * max(0, int(c - reach)), fine * (int(c + reach) + 1))
+        for c in (place.x, place.y)
+    )
+    view = (down, across)
+    x, y = (all_[view] - c for all_, c in zip(_centres(fine), (place.x, place.y), strict=True))
     cos, sin = np.cos(place.angle), np.sin(place.angle)
 
     def distance(
@@ -256,21 +268,21 @@ def _paint(thing: Thing, place: Place, picture: np.ndarray, rng: np.random.Gener
     color = np.asarray(COLORS[thing.color], np.float32)
     bright = color @ np.array([0.3, 0.59, 0.11]) > 190
     second = color * 0.55 if bright else color * 0.45 + 255 * 0.55
-    mix = _texture(thing, x, y, rng)[..., None]
+    mix = _texture(thing, x, y, rng, fine)[..., None]
     paint = color * (1 - mix) + second * mix
     angle = rng.uniform(0, 2 * np.pi)
     slope = rng.uniform(0, 0.14) * (x * np.cos(angle) + y * np.sin(angle)) / place.radius
     glint = np.exp(-((x / place.radius + 0.35) ** 2 + (y / place.radius + 0.4) ** 2) / 0.12)
     glint = rng.choice([0.0, rng.uniform(10, 45)]) * glint
     paint = paint * (1 + slope[..., None]) + glint[..., None]
-    cover = np.clip(0.5 - distance(0.0, 0.0), 0, 1)[..., None]
+    cover = np.clip(0.5 - fine * distance(0.0, 0.0), 0, 1)[..., None]
     picture[view] += (paint - picture[view]) * cover
 
 
-def draw(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """A picture of the scene. -> uint8 [128, 128, 3]"""
+def draw(scene: Scene, rng: np.random.Generator, fine: int = 1) -> np.ndarray:
+    """A picture of the scene, `fine` times as large. -> uint8 [128 fine, 128 fine, 3]"""
     name = scene.background or str(rng.choice(_backgrounds(scene.things)))
-    picture = _background(BACKGROUNDS[name], rng)
+    picture = _background(BACKGROUNDS[name], rng, fine)
     for thing, place in zip(scene.things, layout(scene, rng), strict=True):
-        _paint(thing, place, picture, rng)
+        _paint(thing, place, picture, rng, fine)
     return np.clip(picture + 0.5, 0, 255).astype(np.uint8)

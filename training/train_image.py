@@ -55,18 +55,18 @@ EARLY_SHARE = (0.6, 0.4)  # share of noise levels above it, at the start and at 
 # ---- pictures ----
 
 
-def make_pictures(work: Path, count: int) -> None:
+def make_pictures(work: Path, count: int, fine: int) -> None:
     """Draw the training pictures and write their captions, none of them held out."""
     if (work / "captions.txt").exists():
         return
     rng = np.random.default_rng(0)
-    shape = (count, SIDE, SIDE, 3)
+    shape = (count, fine * SIDE, fine * SIDE, 3)
     pictures = np.lib.format.open_memmap(work / "pictures.npy", "w+", np.uint8, shape)
     captions = []
     while len(captions) < count:
         scene = sample_scene(rng)
         if not held_out(scene):
-            pictures[len(captions)] = draw(scene, rng)
+            pictures[len(captions)] = draw(scene, rng, fine)
             captions.append(caption(scene))
     pictures.flush()
     (work / "captions.txt").write_text("\n".join(captions))
@@ -176,7 +176,7 @@ def make_latents(work: Path, vae: AutoencoderKL) -> None:
     if (work / "vae").exists():
         return
     pictures = np.load(work / "pictures.npy", mmap_mode="r")
-    latents = np.empty((len(pictures), 64, 16), np.float16)
+    latents = np.empty((len(pictures), (pictures.shape[1] // 16) ** 2, 16), np.float16)
     for start in range(0, len(pictures), 32):
         with torch.autocast("cpu", torch.bfloat16):
             mean = vae.encode(to_pixels(pictures[start : start + 32])).latent_dist.mean.float()
@@ -268,7 +268,7 @@ def tokens(tokenizer: CLIPTokenizer | T5Tokenizer, texts: list[str], length: int
 class CaptionedDenoiser(nn.Module):
     """The transformer with both text encoders, trained as one."""
 
-    def __init__(self, clip_words: CLIPTokenizer, t5_words: int) -> None:
+    def __init__(self, clip_words: CLIPTokenizer, t5_words: int, fine: int = 1) -> None:
         super().__init__()
         self.clip = CLIPTextModel(
             CLIPTextConfig(
@@ -310,7 +310,7 @@ class CaptionedDenoiser(nn.Module):
         start_simple(self.transformer)
         know_places(self.transformer)
         positions = FluxPipeline._prepare_latent_image_ids(
-            1, 8, 8, torch.device("cpu"), torch.float32
+            1, 8 * fine, 8 * fine, torch.device("cpu"), torch.float32
         )
         self.register_buffer("image_ids", positions, persistent=False)
         self.register_buffer("text_ids", torch.zeros(MAX_TOKENS, 3), persistent=False)
@@ -480,21 +480,32 @@ class Batches:
         return self.latents[index].float(), self.clip[text], self.t5[text]
 
 
-def train_denoiser(work: Path, out: Path, minutes: float, batch: int, compiled: bool) -> None:
-    """Train as a rectified flow; save and export the averaged weights every five minutes."""
+def train_denoiser(
+    work: Path,
+    out: Path,
+    minutes: float,
+    batch: int,
+    compiled: bool,
+    fine: int = 1,
+    start: Path | None = None,
+) -> None:
+    """Train as a rectified flow; save and export the averaged weights every five minutes. `start`
+    is the folder of a trained model to begin with."""
     torch.manual_seed(2)
     clip, t5 = clip_tokenizer(VOCABULARY), word_t5_tokenizer(VOCABULARY, 512)
     check_words(clip, specials=2)
     check_words(t5, specials=1)
     batches = Batches(work, clip, t5)
-    model = CaptionedDenoiser(clip, len(t5))
+    model = CaptionedDenoiser(clip, len(t5), fine)
+    if start:
+        begin_as(model, start)
     run = Run(work / "denoiser.pt", model, optimizers(model), minutes, Average(model, 0.998))
     model.transformer.set_attn_processor(PlainAttention(HEAD))
     if compiled:
         model.transformer.compile()
     saved = run.budget.spent
     while run.budget.progress < 1:
-        singles = 1.0 if run.budget.progress < SINGLES_ONLY else SINGLES
+        singles = 1.0 if run.budget.progress < SINGLES_ONLY and not start else SINGLES
         latents, clip_ids, t5_ids = batches.draw(batch, singles)
         share = EARLY_SHARE[0] + run.budget.progress * (EARLY_SHARE[1] - EARLY_SHARE[0])
         noise, sigma = torch.randn_like(latents), sample_sigmas(batch, share)
@@ -507,6 +518,14 @@ def train_denoiser(work: Path, out: Path, minutes: float, batch: int, compiled: 
             run.save()
             export(work, out)
     run.save()
+
+
+def begin_as(model: CaptionedDenoiser, start: Path) -> None:
+    """Take over the weights of a trained pipeline."""
+    pipe = FluxPipeline.from_pretrained(start, dtype=torch.float32)
+    model.clip.load_state_dict(pipe.text_encoder.state_dict())
+    model.t5.load_state_dict(pipe.text_encoder_2.state_dict())
+    model.transformer.load_state_dict(pipe.transformer.state_dict())
 
 
 # ---- export ----
@@ -558,15 +577,23 @@ def main() -> None:
     parser.add_argument("--decoder-minutes", type=float, default=8)
     parser.add_argument("--minutes", type=float, default=76, help="for the denoiser")
     parser.add_argument("--batch", type=int, default=BATCH, help="for the denoiser")
+    parser.add_argument("--fine", type=int, default=1, help="pictures of so many times the side")
+    parser.add_argument("--start", type=Path, help="a trained pipeline to go on from")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.work.mkdir(parents=True, exist_ok=True)
-    make_pictures(args.work, args.pictures)
-    vae = train_autoencoder(args.work, args.autoencoder_minutes)
+    make_pictures(args.work, args.pictures, args.fine)
+    if args.start:
+        vae = AutoencoderKL.from_pretrained(args.start / "vae", dtype=torch.float32)
+    else:
+        vae = train_autoencoder(args.work, args.autoencoder_minutes)
     make_latents(args.work, vae)
-    train_denoiser(args.work, args.out, args.minutes, args.batch, args.compile)
-    train_decoder(args.work, args.decoder_minutes)
+    train_denoiser(
+        args.work, args.out, args.minutes, args.batch, args.compile, args.fine, args.start
+    )
+    if not args.start:
+        train_decoder(args.work, args.decoder_minutes)
     export(args.work, args.out)
 
 

@@ -16,7 +16,8 @@ import json
 import os
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,9 @@ def new_unet() -> UNet2DConditionModel:
     )
 
 
-def new_sd3() -> SD3Transformer2DModel:
-    """256 tokens of width 160."""
+def new_sd3(side: int = pictures.SIDE) -> SD3Transformer2DModel:
+    """256 tokens of width 160, or as many as a picture of this side has; the same places in it
+    have the same embedding."""
     model = SD3Transformer2DModel(
         sample_size=32,
         patch_size=2,
@@ -85,7 +87,7 @@ def new_sd3() -> SD3Transformer2DModel:
         joint_attention_dim=WORD,
         caption_projection_dim=160,
         pooled_projection_dim=WORD,
-        pos_embed_max_size=16,
+        pos_embed_max_size=side // 2,
         qk_norm="rms_norm",
     )
     start_simple(model, model.pos_embed.proj, 0.7)
@@ -171,6 +173,7 @@ class Kind:
     guidance: float
     flow: bool  # predicts noise - clean from their mixture; otherwise the noise
     frames: int = 1
+    side: int = pictures.SIDE
     batch: int = 64
     rates: tuple[float, float] = (4e-3, 1.5e-3)  # of Muon and of AdamW
 
@@ -228,6 +231,16 @@ KINDS = {
         frames=5,
     ),
 }
+
+# One model in three sizes: the same pictures drawn as large.
+for side, batch in ((16, 64), (64, 16)):
+    KINDS[f"sd3-textures-{side}"] = replace(
+        KINDS["sd3-textures"],
+        draw=partial(pictures.draw_texture, side=side),
+        build=partial(new_sd3, side),
+        side=side,
+        batch=batch,
+    )
 
 
 # ---- captions ----
@@ -356,14 +369,23 @@ def optimizers(model: Captioned) -> list[torch.optim.Optimizer]:
 
 
 def train(
-    name: str, out: Path, work: Path, minutes: float, count: int, compiled: bool = True
+    name: str,
+    out: Path,
+    work: Path,
+    minutes: float,
+    count: int,
+    compiled: bool = True,
+    start: Path | None = None,
 ) -> None:
-    """Draw, train for a time budget, save; resumes from work/NAME.pt."""
+    """Draw, train for a time budget, save; resumes from work/NAME.pt. `start` is the folder of a
+    trained model of another size to begin with."""
     kind = KINDS[name]
     drawn, words = draw_many(kind, count, 1, unseen=False)
     mean, deviation = float(drawn.float().mean()) / 255, float(drawn.float().std()) / 255
     torch.manual_seed(2)
     model = Captioned(kind)
+    if start:
+        begin_as(model, start)
     size = sum(parameter.numel() for parameter in model.denoiser.parameters())
     log(f"{name}: {count} drawn, mean {mean:.3f} deviation {deviation:.3f}; {size} parameters")
     run = Run(work / f"{name}.pt", model, optimizers(model), minutes, Average(model, 0.998))
@@ -389,6 +411,17 @@ def train(
     export(name, model, out / name, mean, deviation)
 
 
+def begin_as(model: Captioned, start: Path) -> None:
+    """Take over the weights of a trained model, but for embedded places, which depend on size."""
+    [file] = start.glob("*/diffusion_pytorch_model.safetensors")
+    weights = {f"denoiser.{name}": weight for name, weight in load_file(file).items()}
+    weights |= load_file(start / "embeddings.safetensors")
+    weights.pop("denoiser.pos_embed.pos_embed", None)
+    left = model.load_state_dict(weights, strict=False)
+    assert not left.unexpected_keys
+    assert set(left.missing_keys) <= {"denoiser.pos_embed.pos_embed"}
+
+
 def export(name: str, model: Captioned, folder: Path, mean: float, deviation: float) -> None:
     """Write the folder that `load` reads and print the checksum of its weights."""
     kind = model.kind
@@ -403,8 +436,8 @@ def export(name: str, model: Captioned, folder: Path, mean: float, deviation: fl
         "vocabulary": vocabulary_of(kind),
         "slots": kind.slots,
         "guidance": kind.guidance,
-        "height": 256,  # of the picture that the pipeline believes it makes: eight times ours
-        "width": 256,
+        "height": 8 * kind.side,  # of the picture that the pipeline believes it makes
+        "width": 8 * kind.side,
         "frames": 4 * kind.frames - 3 if kind.frames > 1 else 1,
         "mean": mean,
         "deviation": deviation,
@@ -591,6 +624,7 @@ def main() -> None:
         "--compile", action=argparse.BooleanOptionalAction, default=True,
         help="without, where the loss is no number at once, as unet-letters' was without AMX",
     )  # fmt: skip
+    parser.add_argument("--start", type=Path, help="folder of a trained model of another size")
     parser.add_argument("--reader-seconds", type=float, default=60.0, help="for the check")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -598,7 +632,7 @@ def main() -> None:
         check(args.folder, args.reader_seconds)
         return
     args.work.mkdir(parents=True, exist_ok=True)
-    train(args.model, args.out, args.work, args.minutes, args.samples, args.compile)
+    train(args.model, args.out, args.work, args.minutes, args.samples, args.compile, args.start)
 
 
 if __name__ == "__main__":

@@ -87,14 +87,14 @@ def draw_letter(caption: list[str], rng: np.random.Generator) -> np.ndarray:
     return blend(np.asarray(canvas) / 255, over, under).round().astype(np.uint8)
 
 
-def field(kind: str, waves: float, rng: np.random.Generator) -> np.ndarray:
-    """A texture's value 0..1 on a grid twice as fine as the picture. -> [64, 64]"""
-    axis = np.linspace(0, 1, 2 * SIDE, endpoint=False)
+def field(kind: str, waves: float, rng: np.random.Generator, side: int) -> np.ndarray:
+    """A texture's value 0..1 on a grid of this side. -> [side, side]"""
+    axis = np.linspace(0, 1, side, endpoint=False)
     x, y = np.meshgrid(axis, axis)
     if kind == "plasma":
         cells = round(1.6 * waves)
         coarse = Image.fromarray(rng.random((cells, cells)).astype(np.float32))
-        value = np.asarray(coarse.resize((2 * SIDE, 2 * SIDE), Image.Resampling.BICUBIC))
+        value = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
         return (value - value.min()) / (value.max() - value.min())
     if kind == "rings":
         a, b = rng.uniform(0.2, 0.8, 2)
@@ -120,11 +120,11 @@ def field(kind: str, waves: float, rng: np.random.Generator) -> np.ndarray:
     return np.hypot(shifted % 1 - 0.5, v % 1) ** 2 / 1.25  # scales
 
 
-def draw_texture(caption: list[str], rng: np.random.Generator) -> np.ndarray:
-    """A field of one colour on another, all of the picture."""
+def draw_texture(caption: list[str], rng: np.random.Generator, side: int = SIDE) -> np.ndarray:
+    """A field of one colour on another, all of the picture, drawn twice as fine, then reduced."""
     kind, grain, first, second = caption
     waves = rng.uniform(2.3, 3.3) if grain == "coarse" else rng.uniform(5.0, 6.5)
-    value = field(kind, waves, rng).reshape(SIDE, 2, SIDE, 2).mean(axis=(1, 3))
+    value = field(kind, waves, rng, 2 * side).reshape(side, 2, side, 2).mean(axis=(1, 3))
     over, under = jittered(COLOURS[first], rng), jittered(COLOURS[second], rng) * 0.55
     return blend(value, over, under).round().astype(np.uint8)
 

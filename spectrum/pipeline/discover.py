@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from spectrum.timeline import predicts_noise
 # Pipeline classes by part of their name that do nothing without an image.
 _NEED_AN_IMAGE = ("Img2Img", "ImageToVideo", "Edit", "Inpaint", "I2V", "Image2Video")
 
+_SCHEDULER = "scheduler/scheduler_config.json"
 _FRAMES = ("num_frames", "frames", "video_length")  # names of one argument
 
 
@@ -71,7 +73,7 @@ def _fetch_index(model: str) -> Path:
 
     try:
         here_only = not hub_answers(model)
-        return Path(hf_hub_download(model, "model_index.json", local_files_only=here_only))
+        index = Path(hf_hub_download(model, "model_index.json", local_files_only=here_only))
     except hub.GatedRepoError as error:
         raise SpectrumError(
             f"{model}: gated; accept its licence at https://huggingface.co/{model}"
@@ -96,18 +98,26 @@ def _fetch_index(model: str) -> Path:
         raise UsageError(f"{model}: not an id on the hub, which looks like org/name") from error
     except (hub.HfHubHTTPError, OSError) as error:
         raise SpectrumError(f"{model}: the hub gave none ({type(error).__name__})") from error
+    with suppress(hub.HfHubHTTPError, OSError):  # a pipeline may have none
+        hf_hub_download(model, _SCHEDULER, local_files_only=here_only)  # lies beside the index
+    return index
 
 
 def _predicts_noise(folder: Path) -> bool | None:
-    """By the scheduler's configuration; None where that has yet to come from the hub, or leaves it
-    to the class's default."""
-    path = folder / "scheduler" / "scheduler_config.json"
+    """By the scheduler's configuration, or its class's default; None where there is neither."""
+    path = folder / _SCHEDULER
     if not os.path.isfile(path):
         return None
     try:
         config = parse_json(read_text(path))
-        name, told = str(config["_class_name"]), "prediction_type" in config
-        return predicts_noise(name, config) if told or name.startswith("FlowMatch") else None
+        name = str(config["_class_name"])
+        if "prediction_type" not in config and not name.startswith("FlowMatch"):
+            import diffusers
+
+            taken = inspect.signature(getattr(diffusers, name)).parameters
+            if "prediction_type" in taken:
+                config = {**config, "prediction_type": taken["prediction_type"].default}
+        return predicts_noise(name, config)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None  # loading will say what is wrong
 
