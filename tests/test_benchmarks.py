@@ -28,9 +28,11 @@ from leave_one_out import (
     verdict,
 )
 from matching import matched, solver
+from models import load_model
 from placement import distance
 from tables import Sheet, cells_table, chart, open_sheet, read_sheets, sheet_table, summary
 
+import spectrum
 from spectrum.schedule import LeastError
 from spectrum.schedulers import denoised_coefficients, noise_levels
 from spectrum.timeline import Timeline
@@ -119,6 +121,14 @@ def sheet_of(model, **columns):
     """Of one cell: dB of two prompts for each contender, given as their mean."""
     column = {name.replace("_", "@"): [mean - 1, mean + 1] for name, mean in columns.items()}
     return Sheet(model, match=8, steps=50, figures={"10": column})
+
+
+def test_an_embedded_model_at_another_side(tmp_path):
+    folder = tmp_path / "demo-image-256"
+    folder.symlink_to(Path(spectrum.__file__).parent / "models" / "demo-image")
+    model = load_model(str(folder), 1, 1)
+    assert (model.name, model.unit_scale) == ("demo-image-256", 6.0)
+    assert model.sample(1).shape == (1, 1, 256, 256, 3)
 
 
 def test_sheet_comes_back_from_its_file(tmp_path):

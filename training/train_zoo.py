@@ -550,6 +550,7 @@ def train_reader(kind: Kind, seconds: float) -> Callable[[Tensor], Tensor]:
     flat = drawn.flatten(1, -3)  # frames are channels
     size = len(vocabulary_of(kind))
     net = nn.Sequential(
+        nn.AdaptiveAvgPool2d(pictures.SIDE),  # of other sizes
         nn.Conv2d(flat.shape[1], 64, 3, padding=1),
         nn.ReLU(),
         nn.Conv2d(64, 96, 3, stride=2, padding=1),
