@@ -69,13 +69,13 @@ class Everything:
         return list(range(timeline.num_steps))
 
 
-def recorded(model: Model, match: float) -> tuple[Timeline, Observed]:
+def recorded(model: Model, match: float, steps: int = STEPS) -> tuple[Timeline, Observed]:
     """What is known of a run beforehand, and how x₀ moves in it."""
     moves, everything = Moves(), Everything()
     method = candidate(model.unit_scale)["method"]
     model.pipe.scheduler = matched(model.scheduler, match)
     with SpectralCache(model.pipe, method=method, schedule=everything, observe=moves.add):
-        model.sample(STEPS)
+        model.sample(steps)
     products = moves.products()
     assert products
     return everything.timeline, Observed(moves=np.array(products))

@@ -30,12 +30,14 @@ from leave_one_out import (
 from matching import matched, solver
 from models import load_model
 from placement import distance
+from speeds import banded, fitted, speeds
 from tables import Sheet, cells_table, chart, open_sheet, read_sheets, sheet_table, summary
 
 import spectrum
+from spectrum.gaussian import Prior
 from spectrum.schedule import LeastError
 from spectrum.schedulers import denoised_coefficients, noise_levels
-from spectrum.timeline import Timeline
+from spectrum.timeline import Timeline, flow_levels
 
 # diffusers turns tensors into arrays in an old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
@@ -233,6 +235,17 @@ def test_found_schedules_fit_the_count():
 
 def test_distance_of_schedules():
     assert distance([0, 5, 10], [0, 7, 14]) == 2
+
+
+def test_the_scale_of_a_speed_is_found():
+    prior = Prior(scale=9.0, settle=0.0)
+    levels = flow_levels(200, 3.0)
+    sums = prior.covariance(levels)[1:, 1:]  # of x₀ − x₀(first step)
+    moves = np.diff(np.diff(sums, axis=0, prepend=0), axis=1, prepend=0)
+    rho, speed = speeds(levels, moves)
+    assert fitted(rho, speed) == pytest.approx(9, rel=0.05)
+    [above, at, below] = banded(rho, speed, (100, 30, 5, 1))
+    assert above < at > below
 
 
 def test_no_plan_has_less_error_than_the_best():
