@@ -7,6 +7,9 @@ The schedules are in `real_schedules.json`, each with its source. The plans are 
 is the mean of |difference| of their steps, matched in order. No plan can be nearer than the median
 of all schedules of that model and number of computed steps, which themselves are far apart.
 
+Few were searched for, by their names, for the PSNR or LPIPS of the picture that comes out, and not
+for a hidden residual: they come once more by themselves, with plans of other S for 64 positions.
+
 All those schedules compute the run's last step: the searches begin and end with computed steps. A
 plan of ours need not, as x₀ is forecast well there. So it is measured once more with its last step
 computed and the others placed as well as can be; `quality.py` has it as `spectrum-to-the-end`.
@@ -17,7 +20,9 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 from contenders import OURS, PUBLISHED, SCHEDULES, ToTheEnd
 from tables import header, row
@@ -25,6 +30,8 @@ from tables import header, row
 from spectrum.pipeline.catalog import find_preset
 from spectrum.pipeline.request import resolve
 from spectrum.plan import Plan
+from spectrum.schedule import LeastError
+from spectrum.timeline import UNIT_SCALE
 
 PRESETS = {
     "FLUX.1-dev": "flux.1-dev",
@@ -33,6 +40,8 @@ PRESETS = {
     "Wan2.1 t2v 1.3B": "wan2.1-1.3b",
 }
 METHODS = (OURS, PUBLISHED, "even")
+BY_PICTURE = ("psnr", "lpips")
+SCALES = (2.0, 3.0, 4.0, 6.0, 8.0, 11.3, 16.0, 22.6)
 
 
 def planned(preset: str, steps: int, count: int, method: str) -> Plan:
@@ -50,6 +59,25 @@ def distance(ours: Sequence[float], theirs: Sequence[float]) -> float:
 def middle(schedules: Sequence[Sequence[int]]) -> list[float]:
     """The steps with the least mean distance from these."""
     return [statistics.median(steps) for steps in zip(*schedules, strict=True)]
+
+
+def by_scale(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Mean distances of plans with S for 64 positions, from all and from those by the picture."""
+    searched = [real for real in rows if any(name in real["method"] for name in BY_PICTURE)]
+    lines = header(["S for 64 positions", *(f"{scale:g}" for scale in SCALES)])
+    for name, some in (("all", rows), (f"{len(searched)} searched by the picture", searched)):
+        cells = [name]
+        for scale in SCALES:
+            found = []
+            for real in some:
+                count = len(real["steps"])
+                usual = planned(PRESETS[real["model"]], real["of"], count, OURS).timeline
+                timeline = replace(usual, scale=usual.scale * scale / UNIT_SCALE)
+                plan = LeastError(count).computed_steps(timeline)
+                found.append(distance(plan, real["steps"]))
+            cells.append(f"{statistics.fmean(found):.1f}")
+        lines.append(row(cells))
+    return lines
 
 
 def main() -> None:
@@ -77,6 +105,7 @@ def main() -> None:
     means = [f"{statistics.fmean(column):.1f}" for column in zip(*everything, strict=True)]
     lines.append(row(["*all schedules*", str(len(everything)), *means]))
     print("Mean distance, in steps, from schedules of real models:\n\n" + "\n".join(lines))
+    print("\n" + "\n".join(by_scale(rows)))
     print(f"\nTwo of them of the same model and count: {statistics.fmean(apart):.1f}")
 
 

@@ -29,7 +29,7 @@ from leave_one_out import (
 )
 from matching import matched, solver
 from models import load_model
-from placement import distance
+from placement import by_scale, distance
 from speeds import banded, fitted, speeds
 from tables import Sheet, cells_table, chart, open_sheet, read_sheets, sheet_table, summary
 
@@ -235,6 +235,17 @@ def test_found_schedules_fit_the_count():
 
 def test_distance_of_schedules():
     assert distance([0, 5, 10], [0, 7, 14]) == 2
+
+
+def test_schedules_by_the_picture_come_by_themselves():
+    rows = [
+        {"model": "FLUX.1-dev", "of": 50, "method": "search_hill_psnr", "steps": [0, 1, 2, 5, 49]},
+        {"model": "FLUX.1-dev", "of": 50, "method": "teacache_top1", "steps": [0, 46, 47, 48, 49]},
+    ]
+    [_, _, everything, searched] = by_scale(rows)
+    assert searched.startswith("| 1 searched by the picture |")
+    pairs = zip(everything.split("|")[2:-1], searched.split("|")[2:-1], strict=True)
+    assert all(float(both) > float(near) for both, near in pairs)
 
 
 def test_the_scale_of_a_speed_is_found():
