@@ -21,7 +21,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, compress
 from typing import Any
 
 from contenders import OURS, PUBLISHED, SCHEDULES, ToTheEnd
@@ -63,21 +63,20 @@ def middle(schedules: Sequence[Sequence[int]]) -> list[float]:
 
 def by_scale(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Mean distances of plans with S for 64 positions, from all and from those by the picture."""
-    searched = [real for real in rows if any(name in real["method"] for name in BY_PICTURE)]
+    found = [[_at_scale(real, scale) for scale in SCALES] for real in rows]
+    by_picture = [any(name in real["method"] for name in BY_PICTURE) for real in rows]
+    searched = list(compress(found, by_picture))
     lines = header(["S for 64 positions", *(f"{scale:g}" for scale in SCALES)])
-    for name, some in (("all", rows), (f"{len(searched)} searched by the picture", searched)):
-        cells = [name]
-        for scale in SCALES:
-            found = []
-            for real in some:
-                count = len(real["steps"])
-                usual = planned(PRESETS[real["model"]], real["of"], count, OURS).timeline
-                timeline = replace(usual, scale=usual.scale * scale / UNIT_SCALE)
-                plan = LeastError(count).computed_steps(timeline)
-                found.append(distance(plan, real["steps"]))
-            cells.append(f"{statistics.fmean(found):.1f}")
-        lines.append(row(cells))
+    for name, some in (("all", found), (f"{len(searched)} searched by the picture", searched)):
+        lines.append(row([name, *(f"{statistics.fmean(c):.1f}" for c in zip(*some, strict=True))]))
     return lines
+
+
+def _at_scale(real: dict[str, Any], scale: float) -> float:
+    count = len(real["steps"])
+    usual = planned(PRESETS[real["model"]], real["of"], count, OURS).timeline
+    timeline = replace(usual, scale=usual.scale * scale / UNIT_SCALE)
+    return distance(LeastError(count).computed_steps(timeline), real["steps"])
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
+import spectrum
+
 TRAINING = Path(__file__).parent.parent / "training"
 IMAGE = ["--pictures", "64", "--batch", "8", "--minutes", "0.3"]
 VIDEO = ["--clips", "48", "--batch", "8", "--minutes", "0.3"]
@@ -77,3 +79,23 @@ def test_a_model_goes_on_at_another_size(tmp_path):
     assert torch.equal(large.denoiser.proj_out.weight, small.denoiser.proj_out.weight)
     words = torch.zeros(1, 4, dtype=torch.long)
     assert large(torch.zeros(1, 3, 64, 64), torch.ones(1), words).shape == (1, 3, 64, 64)
+
+
+def test_a_pipeline_goes_on_with_larger_pictures():
+    sys.path.insert(0, str(TRAINING))
+    import train_image
+
+    start = Path(spectrum.__file__).parent / "models" / "demo-image"
+    clip = train_image.clip_tokenizer(train_image.VOCABULARY)
+    t5 = train_image.word_t5_tokenizer(train_image.VOCABULARY, 512)
+    model = train_image.CaptionedDenoiser(clip, len(t5), fine=2)
+    train_image.begin_as(model, start)
+    pipe = DiffusionPipeline.from_pretrained(start, dtype=torch.float32)
+    for ours, theirs in (
+        (model.transformer, pipe.transformer),
+        (model.clip, pipe.text_encoder),
+        (model.t5, pipe.text_encoder_2),
+    ):
+        weights = theirs.state_dict()
+        assert all(torch.equal(value, weights[name]) for name, value in ours.state_dict().items())
+    assert model.image_ids.max() == 15  # 16 tokens a side

@@ -218,7 +218,7 @@ def _centres(fine: int) -> tuple[np.ndarray, np.ndarray]:
 def _background(color: tuple[int, int, int], rng: np.random.Generator, fine: int) -> np.ndarray:
     """A plain colour with a gradient and a vignette. -> [H, W, 3] in 0..255"""
     angle = rng.uniform(0, 2 * np.pi)
-    u, v = (centre / SIDE - 0.5 for centre in _centres(fine))
+    u, v = (grid / SIDE - 0.5 for grid in _centres(fine))
     slope = rng.uniform(0, 0.3) * (u * np.cos(angle) + v * np.sin(angle))
     vignette = rng.uniform(0, 0.3) * (u * u + v * v)
     shade = 1.0 + slope - vignette  # [H, W]
@@ -243,12 +243,10 @@ def _paint(
 ) -> None:
     """Draw one thing with its shadow onto the picture, in place. [H, W, 3]"""
     reach = place.radius + 12.0
-    across, down = (
-        slice(fine * max(0, int(c - reach)), fine * (int(c + reach) + 1))
-        for c in (place.x, place.y)
-    )
-    view = (down, across)
-    x, y = (all_[view] - c for all_, c in zip(_centres(fine), (place.x, place.y), strict=True))
+    centre = (place.x, place.y)
+    near = [(max(0, int(c - reach)), int(c + reach) + 1) for c in centre]
+    across, down = (slice(fine * first, fine * last) for first, last in near)
+    x, y = (grid[down, across] - c for grid, c in zip(_centres(fine), centre, strict=True))
     cos, sin = np.cos(place.angle), np.sin(place.angle)
 
     def distance(
@@ -263,7 +261,7 @@ def _paint(
         shadow = 1 / (
             1 + np.exp(np.clip(distance(rng.uniform(1, 5), rng.uniform(2, 5)) / blur * 4, -30, 30))
         )
-        picture[view] *= 1 - rng.uniform(0.2, 0.45) * shadow[..., None]
+        picture[down, across] *= 1 - rng.uniform(0.2, 0.45) * shadow[..., None]
 
     color = np.asarray(COLORS[thing.color], np.float32)
     bright = color @ np.array([0.3, 0.59, 0.11]) > 190
@@ -276,7 +274,7 @@ def _paint(
     glint = rng.choice([0.0, rng.uniform(10, 45)]) * glint
     paint = paint * (1 + slope[..., None]) + glint[..., None]
     cover = np.clip(0.5 - fine * distance(0.0, 0.0), 0, 1)[..., None]
-    picture[view] += (paint - picture[view]) * cover
+    picture[down, across] += (paint - picture[down, across]) * cover
 
 
 def draw(scene: Scene, rng: np.random.Generator, fine: int = 1) -> np.ndarray:

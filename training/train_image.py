@@ -486,8 +486,8 @@ def train_denoiser(
     minutes: float,
     batch: int,
     compiled: bool,
-    fine: int = 1,
-    start: Path | None = None,
+    fine: int,
+    start: Path | None,
 ) -> None:
     """Train as a rectified flow; save and export the averaged weights every five minutes. `start`
     is the folder of a trained model to begin with."""
@@ -578,7 +578,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=76, help="for the denoiser")
     parser.add_argument("--batch", type=int, default=BATCH, help="for the denoiser")
     parser.add_argument("--fine", type=int, default=1, help="pictures of so many times the side")
-    parser.add_argument("--start", type=Path, help="a trained pipeline to go on from")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="a trained pipeline to go on from; its autoencoder stays as it is",
+    )
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args()
     torch.set_num_threads(1)

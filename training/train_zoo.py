@@ -232,14 +232,14 @@ KINDS = {
     ),
 }
 
-# One model in three sizes: the same pictures drawn as large.
-for side, batch in ((16, 64), (64, 16)):
-    KINDS[f"sd3-textures-{side}"] = replace(
+# One model in three sizes: the same pictures, drawn half and twice as large.
+for _side, _batch in ((16, 64), (64, 16)):
+    KINDS[f"sd3-textures-{_side}"] = replace(
         KINDS["sd3-textures"],
-        draw=partial(pictures.draw_texture, side=side),
-        build=partial(new_sd3, side),
-        side=side,
-        batch=batch,
+        draw=partial(pictures.draw_texture, side=_side),
+        build=partial(new_sd3, _side),
+        side=_side,
+        batch=_batch,
     )
 
 
